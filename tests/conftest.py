@@ -1,0 +1,61 @@
+"""Shared pieces of the tests: shape checks at run time, and small tasks made of random numbers."""
+
+from __future__ import annotations
+
+import os
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")  # nothing here may wait for a network
+
+from jaxtyping import install_import_hook
+
+SHAPES = ["textenv.models", "textenv_agents.advantages", "textenv_agents.losses"]
+with install_import_hook(SHAPES, "beartype.beartype"):
+    import textenv.models
+    import textenv_agents.advantages
+    import textenv_agents.losses
+
+import numpy as np
+import pytest
+import torch
+
+from textenv import Task
+from textenv.models import TabularLM
+from textenv.rewards import Reward
+from textenv.vocabulary import WordVocabulary
+
+
+class RandomReward(Reward):
+    """A number for each text, drawn once: a reward without any structure to lean on."""
+
+    name = "random"
+
+    def __init__(self, seed: int) -> None:
+        self.seed = seed
+
+    def __call__(self, prompts, completions, **columns):
+        return [self._number(p, c) for p, c in zip(prompts, completions, strict=True)]
+
+    def _number(self, prompt, completion):
+        letters = [ord(letter) for letter in f"{prompt}|{completion}"]
+        return float(np.random.default_rng([self.seed, *letters]).normal())
+
+
+@pytest.fixture
+def random_task():
+    """Three words and an end token, up to 3 tokens: 1 + 3 + 9·4 = 40 texts of 1 to 3 tokens."""
+    return Task(
+        name="random",
+        vocabulary=WordVocabulary(["a", "b", "c"], end="$"),
+        max_tokens=3,
+        reward=RandomReward(0),
+    )
+
+
+@pytest.fixture
+def random_policy():
+    """An order-1 table over 4 tokens, with one probability of exactly zero."""
+    policy = TabularLM(4, order=1)
+    with torch.no_grad():
+        policy.logits.normal_(generator=torch.Generator().manual_seed(0))
+        policy.logits[0, 2] = -torch.inf
+    return policy

@@ -1,0 +1,268 @@
+"""One episode at a time: the rules of `mdp` as a `gymnasium.Env`.
+
+Seeding, spaces, info and rendering are here; what a token does, when a text ends and what it is
+worth is not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+import gymnasium as gym
+import numpy as np
+import numpy.typing as npt
+
+from textenv import mdp
+from textenv.draws import PromptDraws
+from textenv.errors import ResetNeededError
+from textenv.setup import SpecProperty, begin, check_options, no_model, set_up
+from textenv.task import Task
+
+
+class TextEnv(SpecProperty, gym.Env):
+    """Write a text, one token at a time.
+
+    ## Description
+    The state is the prompt and the tokens written so far, the action is the next token, the
+    transition appends it. P is the longest prompt, T the longest completion, V the size of the
+    vocabulary, all in tokens. The ids `textenv/GoodBad-v0`, … each make one task.
+
+    ## Action Space
+    `Discrete(V)`. Python, NumPy and torch integers without axes are accepted.
+
+    ## Observation Space
+    | Columns | What | Min | Max | Unit |
+    |---|---|---|---|---|
+    | 0 … P − 1 | the prompt, right-aligned | 0 | V | token id; V: nothing here |
+    | P … P + T − 1 | what is written, left-aligned | 0 | V | token id; V: nothing here |
+
+    `Box(0, V, (P + T,), int64)`; with `mask="observation"` a Dict of it, as `observation`, and
+    `action_mask`, int8 [V].
+
+    ## Transition
+    Append the token; deterministic.
+
+    ## Starting State
+    A prompt drawn uniformly from the task's and nothing written. `reset(options={…})` starts
+    anywhere: `prompt` (text or ids) or `prompt_index` (which of the task's), `prefix` (text or
+    ids already written), `columns` (a dict for the reward).
+
+    ## Reward
+    0 until the end, then the task's reward of the text; or one number a token, if the reward
+    says so.
+
+    ## Episode End
+    Terminated at the end token (not a part of the text), a stop token (a part of it), the
+    task's stop condition, and at T tokens. Truncated never, unless a wrapper does it.
+
+    ## Information
+    Empty, but for what is asked for or rare: `prompt` and `text` (`info_text=True`),
+    `action_mask` (`mask="info"`), `reward_parts` at the end (what each term of a combined reward
+    paid over the whole text), `reward_fault` (1 where the reward failed and `reward_fault=` is
+    not "raise").
+
+    ## Arguments
+    See `textenv.setup.set_up` for `lm`, `observation`, `action`, `mask`, `info_text`, the fault
+    handling and the task's keywords; `render_mode` is None, "ansi", "human" or "rgb_array".
+
+    ## Version History
+    * v0: the first version.
+    """
+
+    metadata: ClassVar[dict[str, Any]] = {  # type: ignore[misc]
+        "render_modes": ["ansi", "human", "rgb_array"],
+        "render_fps": 4,
+    }
+
+    def __init__(
+        self,
+        task: str | Mapping[str, Any] | Task,
+        *,
+        render_mode: str | None = None,
+        **keywords: Any,
+    ) -> None:
+        if render_mode is not None and render_mode not in self.metadata["render_modes"]:
+            raise ValueError(
+                f"expected render_mode= to be None or one of {self.metadata['render_modes']}, "
+                f"got {render_mode!r}"
+            )
+        self.setup = set_up(task, **keywords)
+        self.render_mode = render_mode
+        self.observation_space = self.setup.observation_space
+        self.action_space = self.setup.action.space(self.setup.rules)
+        self._rules = self.setup.rules
+        self._scorer = self.setup.scorer
+        self._draws = PromptDraws(len(self.task.prompts))
+        self._state: mdp.State | None = None
+        self._over = False
+        self._last_reward: float | None = None
+        # Whether infos and observations are more than {} and the tokens.
+        self._plain = not self.setup.info_text and self.setup.mask in (None, "method")
+
+    @property
+    def task(self) -> Task:
+        """What is written and what it is worth."""
+        return self.setup.task
+
+    @property
+    def lm(self) -> Any:
+        """The language model of `lm=`, else the task's starting policy; loaded when first asked.
+
+        Raises:
+            TextenvError: there is neither.
+        """
+        model = self.setup.model.load()
+        if model is None:
+            raise no_model(self.task)
+        return model
+
+    @property
+    def text(self) -> str:
+        """What is written so far, the end token left out."""
+        return self.task.vocabulary.decode(mdp.text_ids(self._rules, self.state.tokens))
+
+    @property
+    def prompt(self) -> str:
+        """The prompt of this episode."""
+        return self.task.prompt_text(_as_batch(self.state), 0)
+
+    @property
+    def state(self) -> mdp.State:
+        """The state, to keep, to hand to `mdp.transition` or to come back to with `set_state`.
+
+        Raises:
+            ResetNeededError: there is no episode yet.
+        """
+        if self._state is None:
+            raise ResetNeededError("there is no state before reset(): call env.reset() first")
+        return self._state._replace(tokens=self._state.tokens.copy())
+
+    def set_state(self, state: mdp.State) -> None:
+        """Go on from a state. Randomness (which prompt comes next) is not part of it.
+
+        Raises:
+            ValueError: it is the state of another task.
+        """
+        tokens = np.asarray(state.tokens)
+        if tokens.shape != (self._rules.width,):
+            raise ValueError(
+                f"expected a state with tokens of shape ({self._rules.width},), got {tokens.shape}"
+            )
+        self._state = state._replace(tokens=tokens.copy())
+        self._over = bool(mdp.terminal(self._rules, self._state))
+        self._last_reward = None
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[Any, dict[str, Any]]:
+        """Start an episode.
+
+        Args:
+            seed: Fixes which prompts are drawn from now on.
+            options: `prompt` or `prompt_index`, `prefix`, `columns`: see the class.
+
+        Raises:
+            ValueError: an option is unknown or does not fit the task.
+        """
+        super().reset(seed=seed)
+        if seed is not None:
+            self._draws.clear()
+        self._state = begin(
+            self.task, check_options(options), lambda: self._draws.draw(self.np_random)
+        )
+        self._over = False
+        self._last_reward = None
+        if self.render_mode == "human":
+            self.render()
+        return self._observation(), self._info()
+
+    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        """Write one token.
+
+        Raises:
+            InvalidActionError: the action is no integer of the action space.
+            ResetNeededError: there is no episode, or it is over.
+            RewardFaultError: the reward failed; the state is as it was before the step.
+        """
+        if self._state is None or self._over:
+            when = "before reset()" if self._state is None else "after the end of the episode"
+            raise ResetNeededError(f"step() was called {when}: call env.reset() first")
+        token = self.setup.action.token(self._rules, action)
+        state = mdp.transition(self._rules, self._state, token)
+        over = bool(mdp.terminal(self._rules, state))
+        reward = 0.0
+        scored: dict[str, Any] = {}
+        if self._scorer.table is not None:
+            reward = float(self._scorer.table[token])
+        elif over or self._scorer.pays_tokens:
+            reward, scored = self._score(state, over)
+        self._state, self._over = state, over
+        self._last_reward = reward if over or self._scorer.pays_tokens else None
+        if self.render_mode == "human":
+            self.render()
+        info = scored if self._plain else {**self._info(), **scored}
+        return self._observation(), reward, over, False, info
+
+    def action_masks(self) -> npt.NDArray[np.bool_]:
+        """Return which actions make sense, bool [V]: what sb3-contrib's MaskablePPO asks for."""
+        return self.setup.action_mask(None).astype(np.bool_)
+
+    def render(self) -> Any:
+        """Return the text ("ansi"), show it ("human") or draw it ("rgb_array").
+
+        Raises:
+            ResetNeededError: there is no episode yet.
+            MissingExtraError: "rgb_array" without Pillow.
+        """
+        if self.render_mode is None:
+            gym.logger.warn('render() shows nothing without gym.make(…, render_mode="ansi")')
+            return None
+        from textenv import render
+
+        frame = render.frame(self.task, self.state, self._last_reward, self._over)
+        return render.RENDERERS[self.render_mode](frame)
+
+    def close(self) -> None:
+        """Stop the reward's worker process, if there is one."""
+        self._scorer.close()
+
+    def _score(self, state: mdp.State, over: bool) -> tuple[float, dict[str, Any]]:
+        batch = _as_batch(state)
+        texts = self.task.texts(batch, [0])
+        if over:
+            closed = np.array([mdp.last_token(self._rules, state) == self._rules.end_token])
+            scores = self._scorer.finish(texts, closed)
+        else:
+            scores = self._scorer.proceed(texts)
+        info: dict[str, Any] = {}
+        if scores.parts and over:
+            info["reward_parts"] = {name: float(part[0]) for name, part in scores.parts.items()}
+        if scores.faults[0]:
+            info["reward_fault"] = 1
+        return float(scores.rewards[0]), info
+
+    def _observation(self) -> Any:
+        assert self._state is not None
+        observation = self.setup.observation.observe(self._rules, self._state)
+        if self.setup.mask == "observation":
+            return {"observation": observation, "action_mask": self.setup.action_mask(None)}
+        return observation
+
+    def _info(self) -> dict[str, Any]:
+        info: dict[str, Any] = {}
+        if self.setup.mask == "info":
+            info["action_mask"] = self.setup.action_mask(None)
+        if self.setup.info_text:
+            info["prompt"], info["text"] = self.prompt, self.text
+        return info
+
+
+def _as_batch(state: mdp.State) -> mdp.State:
+    """One state as a batch of one."""
+    return mdp.State(
+        state.tokens[None],
+        np.array([state.length]),
+        np.array([state.prompt_index]),
+        None if state.columns is None else (state.columns,),
+    )

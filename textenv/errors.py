@@ -1,0 +1,67 @@
+"""The errors of textenv, and the two messages that every part gives in the same words."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+# Which extra brings which module, so that a missing one can be answered with the exact command.
+EXTRAS = {
+    "torch": "lm",
+    "transformers": "lm",
+    "tokenizers": "lm",
+    "safetensors": "lm",
+    "pebble": "text",
+    "vaderSentiment": "text",
+    "PIL": "render",
+    "stable_baselines3": "agents",
+    "matplotlib": "agents",
+}
+
+
+class TextenvError(Exception):
+    """Anything that textenv refuses."""
+
+
+class UnknownNameError(TextenvError, ValueError):
+    """A string names no task, reward, model or plug-in."""
+
+    def __init__(self, kind: str, name: str, known: Iterable[str]) -> None:
+        """Say what is known, and which known name is nearest to the one asked for."""
+        known = sorted(known)
+        near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+        guess = f" Did you mean {near[0]!r}?" if near else ""
+        super().__init__(f"no {kind} is called {name!r}.{guess} Known: {', '.join(known)}")
+
+
+class MissingExtraError(TextenvError, ImportError):
+    """An optional package is not installed."""
+
+    def __init__(self, module: str, what: str) -> None:
+        """Name the module, what needs it and the command that installs it."""
+        extra = EXTRAS.get(module, "all")
+        super().__init__(
+            f"{what} needs the package {module!r}, which is not installed: "
+            f'pip install "textenv[{extra}]"',
+            name=module,
+        )
+
+
+class InvalidActionError(TextenvError, ValueError):
+    """An action is not an integer of the action space."""
+
+
+class ResetNeededError(TextenvError, RuntimeError):
+    """`step` was called before `reset`, or after the end."""
+
+
+class RewardFaultError(TextenvError, RuntimeError):
+    """A reward raised, timed out, or returned something that is not one number a text."""
+
+
+class TooLargeError(TextenvError, ValueError):
+    """A task has too many texts to be enumerated."""
+
+
+class NotSerialisableError(TextenvError, TypeError):
+    """A spec holds an object that lives only in this process."""

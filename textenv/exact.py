@@ -1,0 +1,317 @@
+"""Small tasks solved exactly, by enumerating every text: NumPy, float64, no sampling.
+
+A policy is a language model (anything with `next`) or any callable Prefixes → probabilities
+[B, V]. What is reported is the mean over the task's prompts, each equally likely. Left out on
+purpose: discounting (a text is worth what it is worth) and the KL term of an agent's objective,
+which `kl_optimum` and `kl` treat by themselves.
+
+n = states at one depth, V = vocabulary.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from textenv import mdp
+from textenv.enumeration import Array, Level, enumerate_levels, take
+from textenv.prefixes import Prefixes
+from textenv.task import Task
+
+Key = tuple[Any, ...]
+LIMIT = 200_000  # texts; a task of this size takes a few seconds
+
+
+class Values(NamedTuple):
+    """V: prefix → expected reward from there on; Q: prefix → [V], after each next token.
+
+    A prefix is the tuple of the ids written so far, `()` at the start. Where a task has several
+    prompts it is (number of the prompt, that tuple).
+    """
+
+    V: dict[Key, float]
+    Q: dict[Key, Array]
+
+
+class Optimum(NamedTuple):
+    """V* and Q* by prefix as in `Values`, and all texts of the highest reward.
+
+    texts: decoded; where a task has several prompts, a list of such lists, one a prompt.
+    """
+
+    V: dict[Key, float]
+    Q: dict[Key, Array]
+    texts: list[Any]
+
+
+class Enumeration(NamedTuple):
+    """Every text: state (a batch of n finished states), probabilities [n], rewards [n, T].
+
+    The probabilities hold the choice of the prompt too, so that they sum to 1.
+    """
+
+    state: mdp.State
+    probabilities: Array
+    rewards: Array
+
+
+class EnumeratedPolicy:
+    """A policy known at every prefix of a task; callable as any other policy."""
+
+    def __init__(self, rows: dict[bytes, Array]) -> None:
+        self._rows = rows
+
+    def __call__(self, prefixes: Prefixes) -> Array:
+        """Return the probabilities after each prefix, [B, V]."""
+        try:
+            return np.stack([self._rows[row.tobytes()] for row in prefixes.tokens])
+        except KeyError:
+            raise ValueError("this policy knows the unfinished prefixes of its task only") from None
+
+
+def value(task: Task, policy: Any, *, limit: int = LIMIT) -> float:
+    """J = Σ_y π(y)·r(y), the expected reward of a text.
+
+    Raises:
+        TooLargeError: the task has more than `limit` texts.
+    """
+    levels = enumerate_levels(task, limit)
+    state_values, _ = _evaluate(levels, _probabilities(task, levels, policy))
+    return float(state_values[0].mean())
+
+
+def values(task: Task, policy: Any, *, limit: int = LIMIT) -> Values:
+    """V^π(s) = Σ_a π(a|s)·Q^π(s, a) and Q^π(s, a) = r(s, a) + V^π(s′), by prefix.
+
+    Raises:
+        TooLargeError: the task has more than `limit` texts.
+    """
+    levels = enumerate_levels(task, limit)
+    state_values, action_values = _evaluate(levels, _probabilities(task, levels, policy))
+    return Values(*_by_prefix(task, levels, state_values, action_values))
+
+
+def optimum(task: Task, *, limit: int = LIMIT) -> Optimum:
+    """V*(s) = max_a Q*(s, a), Q*(s, a) = r(s, a) + V*(s′), and the texts that reach it.
+
+    Raises:
+        TooLargeError: the task has more than `limit` texts.
+    """
+    levels = enumerate_levels(task, limit)
+    state_values, action_values = _backward(levels, lambda q, _: q.max(axis=1))
+    best = [_best_texts(task, levels, state_values, root) for root in range(len(state_values[0]))]
+    texts = best[0] if len(best) == 1 else best
+    return Optimum(*_by_prefix(task, levels, state_values, action_values), texts)
+
+
+def gradient(task: Task, policy: Any, *, limit: int = LIMIT) -> Array:
+    """∇J in the logits θ of a tabular softmax policy, [contexts, V].
+
+    ∂J/∂θ(c, a) = Σ_{s in context c} d(s)·π(a|s)·(Q(s, a) − V(s)), d(s) the probability to pass
+    through s (the policy-gradient theorem, Sutton et al. 2000, written out for the softmax).
+    Where a logit is −∞ the derivative is 0.
+
+    Args:
+        task: A small task.
+        policy: A `TabularLM`: something with `logits` [contexts, V] and `contexts(prefixes)`.
+        limit: The largest number of texts.
+
+    Raises:
+        TypeError: the policy has no table.
+        TooLargeError: the task has more than `limit` texts.
+    """
+    if not hasattr(policy, "contexts"):
+        raise TypeError(
+            "the gradient is that of a table's logits: expected a textenv.models.TabularLM, got "
+            f"{type(policy).__name__}"
+        )
+    levels = enumerate_levels(task, limit)
+    probabilities = _probabilities(task, levels, policy)
+    state_values, action_values = _evaluate(levels, probabilities)
+    reached = _reached(levels, probabilities)
+    result = np.zeros(tuple(policy.logits.shape))
+    for depth, level in enumerate(levels):
+        advantages = action_values[depth] - state_values[depth][level.live, None]
+        terms = reached[depth][level.live, None] * probabilities[depth] * advantages
+        np.add.at(result, policy.contexts(_prefixes(task, level)), terms)
+    return result
+
+
+def kl_optimum(
+    task: Task, reference: Any, beta: float, *, limit: int = LIMIT
+) -> tuple[EnumeratedPolicy, float]:
+    """π* = argmax_π E_π[r] − β·KL(π‖ρ), and its value.
+
+    π*(y) ∝ ρ(y)·exp(r(y)/β), the value is β·log Σ_y ρ(y)·exp(r(y)/β); computed from the end by
+    V(s) = β·log Σ_a ρ(a|s)·exp(Q(s, a)/β), π*(a|s) = ρ(a|s)·exp((Q(s, a) − V(s))/β)
+    (Ziebart 2010; for language models Korbak et al. 2022, https://arxiv.org/abs/2205.11275).
+
+    Args:
+        task: A small task.
+        reference: ρ.
+        beta: β > 0.
+        limit: The largest number of texts.
+
+    Raises:
+        ValueError: β ≤ 0.
+        TooLargeError: the task has more than `limit` texts.
+    """
+    if not beta > 0:
+        raise ValueError(f"expected beta > 0, got {beta}")
+    levels = enumerate_levels(task, limit)
+    prior = _probabilities(task, levels, reference)
+    with np.errstate(divide="ignore"):
+        log_prior = [np.log(rows) for rows in prior]
+
+    def soft(q: Array, depth: int) -> Array:
+        return beta * np.logaddexp.reduce(log_prior[depth] + q / beta, axis=1)
+
+    state_values, action_values = _backward(levels, soft)
+    rows: dict[bytes, Array] = {}
+    for depth, level in enumerate(levels):
+        gain = (action_values[depth] - state_values[depth][level.live, None]) / beta
+        policy = np.exp(log_prior[depth] + gain)
+        policy /= policy.sum(axis=1, keepdims=True)
+        tokens = level.state.tokens[level.live]
+        rows |= {row.tobytes(): probs for row, probs in zip(tokens, policy, strict=True)}
+    return EnumeratedPolicy(rows), float(state_values[0].mean())
+
+
+def kl(task: Task, policy: Any, reference: Any, *, limit: int = LIMIT) -> float:
+    """KL(π‖ρ) = Σ_y π(y)·log(π(y)/ρ(y)) in nats a text; 0·(−∞) counts as 0.
+
+    Raises:
+        TooLargeError: the task has more than `limit` texts.
+    """
+    levels = enumerate_levels(task, limit)
+    probabilities = _probabilities(task, levels, policy)
+    prior = _probabilities(task, levels, reference)
+    reached = _reached(levels, probabilities)
+    total = 0.0
+    for depth, level in enumerate(levels):
+        p, q = probabilities[depth], prior[depth]
+        with np.errstate(divide="ignore", invalid="ignore"):
+            terms = np.where(p > 0, p * (np.log(p) - np.log(q)), 0.0).sum(axis=1)
+        passed = reached[depth][level.live]
+        total += float(np.where(passed > 0, passed * terms, 0.0).sum())
+    return total
+
+
+def enumerate_texts(task: Task, policy: Any, *, limit: int = LIMIT) -> Enumeration:
+    """List every finished text with its probability under a policy and its rewards.
+
+    Raises:
+        TooLargeError: the task has more than `limit` texts.
+    """
+    levels = enumerate_levels(task, limit)
+    reached = _reached(levels, _probabilities(task, levels, policy))
+    rewards = np.zeros((len(levels[0].state.tokens), task.rules.max_tokens))
+    found: list[tuple[mdp.State, Array, Array]] = []
+    for depth, level in enumerate(levels):
+        ended = np.setdiff1d(np.arange(len(level.state.tokens)), level.live)
+        found.append((take(level.state, ended), reached[depth][ended], rewards[ended]))
+        rewards = np.repeat(rewards[level.live], task.rules.vocabulary_size, axis=0)
+        rewards[:, min(depth, task.rules.max_tokens - 1)] += level.rewards.reshape(-1)
+    states = [entry[0] for entry in found]
+    state = mdp.State(
+        np.concatenate([entry.tokens for entry in states]),
+        np.concatenate([entry.length for entry in states]),
+        np.concatenate([entry.prompt_index for entry in states]),
+    )
+    return Enumeration(
+        state,
+        np.concatenate([entry[1] for entry in found]),
+        np.concatenate([entry[2] for entry in found]),
+    )
+
+
+def _probabilities(task: Task, levels: list[Level], policy: Any) -> list[Array]:
+    """π(·|s) of the live states of each level, [m, V]."""
+    answers = []
+    for level in levels:
+        if not len(level.live):
+            answers.append(level.rewards)
+            continue
+        answer = _ask(policy, _prefixes(task, level))
+        shape = (len(level.live), task.rules.vocabulary_size)
+        if answer.shape != shape or not (answer >= 0).all():
+            raise ValueError(f"expected probabilities of shape {shape}, ≥ 0, got {answer!r}")
+        if np.abs(answer.sum(axis=1) - 1).max() > 1e-4:
+            raise ValueError("the policy's probabilities do not sum to 1")
+        answers.append(answer)
+    return answers
+
+
+def _ask(policy: Any, prefixes: Prefixes) -> Array:
+    if not hasattr(policy, "next"):
+        return np.asarray(policy(prefixes), dtype=np.float64)
+    logits = policy.next(prefixes).logits
+    logits = np.asarray(logits.detach().cpu().numpy(), dtype=np.float64)
+    logits = np.exp(logits - logits.max(axis=1, keepdims=True))
+    return logits / logits.sum(axis=1, keepdims=True)
+
+
+def _evaluate(levels: list[Level], probabilities: list[Array]) -> tuple[list[Array], list[Array]]:
+    return _backward(levels, lambda q, depth: (probabilities[depth] * q).sum(axis=1))
+
+
+def _backward(
+    levels: list[Level], backup: Callable[[Array, int], Array]
+) -> tuple[list[Array], list[Array]]:
+    """V of all and Q of the live states of each level, from the end to the start."""
+    state_values: list[Array] = [np.zeros(len(level.state.tokens)) for level in levels]
+    action_values: list[Array] = [level.rewards for level in levels]
+    for depth in range(len(levels) - 2, -1, -1):
+        level = levels[depth]
+        action_values[depth] = level.rewards + state_values[depth + 1][level.children]
+        state_values[depth][level.live] = backup(action_values[depth], depth)
+    return state_values, action_values
+
+
+def _reached(levels: list[Level], probabilities: list[Array]) -> list[Array]:
+    """d(s), the probability to pass through each state."""
+    roots = len(levels[0].state.tokens)
+    reached = [np.full(roots, 1 / roots)]
+    for depth, level in enumerate(levels[:-1]):
+        reached.append((reached[depth][level.live, None] * probabilities[depth]).reshape(-1))
+    return reached
+
+
+def _prefixes(task: Task, level: Level) -> Prefixes:
+    return Prefixes.of(task.rules, take(level.state, level.live))
+
+
+def _by_prefix(
+    task: Task, levels: list[Level], state_values: list[Array], action_values: list[Array]
+) -> tuple[dict[Key, float], dict[Key, Array]]:
+    by_state: dict[Key, float] = {}
+    by_action: dict[Key, Array] = {}
+    for depth, level in enumerate(levels):
+        for place, row in enumerate(level.live.tolist()):
+            start = task.rules.prompt_length
+            written = tuple(level.state.tokens[row, start : start + depth].tolist())
+            index = int(level.state.prompt_index[row])
+            key = written if len(task.prompts) == 1 else (index, written)
+            by_state[key] = float(state_values[depth][row])
+            by_action[key] = action_values[depth][place]
+    return by_state, by_action
+
+
+def _best_texts(task: Task, levels: list[Level], state_values: list[Array], root: int) -> list[str]:
+    """All texts that reach V* from one root."""
+    reached, texts = np.array([root]), []
+    for depth, level in enumerate(levels):
+        place = {row: number for number, row in enumerate(level.live.tolist())}
+        following: list[int] = []
+        for row in reached.tolist():
+            if row not in place:
+                ids = mdp.text_ids(task.rules, level.state.tokens[row])
+                texts.append(task.vocabulary.decode(ids))
+                continue
+            children = level.children[place[row]]
+            q = level.rewards[place[row]] + state_values[depth + 1][children]
+            following += children[q >= state_values[depth][row] - 1e-12].tolist()
+        reached = np.array(following, dtype=np.int64)
+    return texts

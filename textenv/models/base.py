@@ -1,0 +1,265 @@
+"""The language-model protocol: a function from token prefixes to next-token distributions.
+
+`next` answers for the prefixes' ends, without gradient, and may remember what it has read;
+`score` is one teacher-forced pass over whole texts, with gradient. Nobody passes caches around.
+
+B = batch, T = the columns for writing, V = vocabulary, H = hidden width.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, ClassVar, NamedTuple
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from textenv.errors import TextenvError
+from textenv.files import replaced_folder
+from textenv.prefixes import Prefixes
+from textenv.vocabulary import Vocabulary, load_vocabulary, save_vocabulary
+
+
+class Next(NamedTuple):
+    """What comes after each prefix.
+
+    logits: [B, V], −∞ for what is never written.
+    hidden: [B, H].
+    """
+
+    logits: Tensor
+    hidden: Tensor
+
+
+class Score(NamedTuple):
+    """What a model says of whole texts; 0 where a position does not count.
+
+    log_probs: [B, T], log π(a_t | s_t) of what is written.
+    entropy: [B, T], of π(· | s_t); None unless asked for.
+    hidden: [B, T, H], the state from which token t is predicted; None unless asked for.
+    logits: [B, T, V], of the states s_t; None unless asked for.
+    """
+
+    log_probs: Tensor
+    entropy: Tensor | None = None
+    hidden: Tensor | None = None
+    logits: Tensor | None = None
+
+
+class LanguageModel(nn.Module):
+    """A language model with V tokens; subclasses say how it reads.
+
+    Attributes:
+        vocabulary: Its vocabulary, or None for a model made of numbers alone.
+        vocabulary_size: V.
+        hidden_size: H.
+    """
+
+    model_type: ClassVar[str]
+
+    def __init__(self, vocabulary: Vocabulary | None, vocabulary_size: int) -> None:
+        super().__init__()
+        if vocabulary is not None and vocabulary.size != vocabulary_size:
+            raise ValueError(
+                f"the vocabulary has {vocabulary.size} tokens, the model {vocabulary_size}"
+            )
+        self.vocabulary = vocabulary
+        self.vocabulary_size = vocabulary_size
+
+    @property
+    def hidden_size(self) -> int:
+        """H."""
+        raise NotImplementedError
+
+    def read(
+        self, prefixes: Prefixes, *, hidden: bool = False
+    ) -> tuple[Float[Tensor, "batch time vocabulary"], Float[Tensor, "batch time width"] | None]:
+        """Return the logits, and if asked for the hidden states, from which each of the first
+        max(written) tokens is predicted; what lies after a row's end is arbitrary. With gradient.
+        """  # noqa: D205
+        raise NotImplementedError
+
+    def next(self, prefixes: Prefixes) -> Next:
+        """Return the logits and the hidden state at the end of each prefix, without gradient."""
+        raise NotImplementedError
+
+    def score(
+        self,
+        prefixes: Prefixes,
+        *,
+        written: Bool[np.ndarray, "batch time"] | None = None,
+        entropy: bool = False,
+        hidden: bool = False,
+        logits: bool = False,
+    ) -> Score:
+        """Return the log-probabilities of what is written, in one pass, with gradient.
+
+        Args:
+            prefixes: Whole texts.
+            written: The positions that count, bool [B, T]; None: all that are written.
+            entropy: Return the entropies too.
+            hidden: Return the hidden states too.
+            logits: Return the logits too.
+        """
+        self.check(prefixes)
+        width = prefixes.tokens.shape[1] - prefixes.start
+        longest = int(prefixes.written.max(initial=0))
+        counts = np.arange(longest) < prefixes.written[:, None]
+        if written is not None:
+            counts &= written[:, :longest]
+        device = self.device
+        if longest == 0:
+            nothing = torch.zeros(len(prefixes), width, device=device)
+            return Score(nothing, nothing if entropy else None)
+        all_logits, states = self.read(prefixes, hidden=hidden)
+        tokens = prefixes.tokens[:, prefixes.start : prefixes.start + longest]
+        chosen = torch.as_tensor(np.where(counts, tokens, 0), device=device)
+        where = torch.as_tensor(counts, device=device)
+        log_probs = torch.log_softmax(all_logits, dim=-1)  # [B, longest, V]
+        taken = log_probs.gather(-1, chosen[..., None])[..., 0]  # [B, longest]
+        missing = width - longest
+        return Score(
+            _pad(taken.masked_fill(~where, 0.0), missing),
+            _pad(entropies(log_probs).masked_fill(~where, 0.0), missing) if entropy else None,
+            None if states is None else _pad(states, missing, axes=2),
+            _pad(all_logits, missing, axes=2) if logits else None,
+        )
+
+    @property
+    def device(self) -> torch.device:
+        """Where the parameters are."""
+        return next(self.parameters()).device
+
+    def forget(self) -> None:
+        """Drop what `next` remembers; needed after weights were written through `.data`."""
+
+    def check(self, prefixes: Prefixes) -> None:
+        """Refuse prefixes of another vocabulary.
+
+        Raises:
+            ValueError: their "nothing" is not this model's V.
+        """
+        if prefixes.nothing != self.vocabulary_size:
+            raise ValueError(
+                f"the prefixes have a vocabulary of {prefixes.nothing} tokens, this "
+                f"{type(self).__name__} has {self.vocabulary_size}"
+            )
+
+    # Saving: config.json, model.safetensors and the vocabulary.
+
+    def settings(self) -> dict[str, Any]:
+        """Return the constructor's keywords, for config.json."""
+        raise NotImplementedError
+
+    def save_pretrained(self, folder: str | Path, *, dtype: torch.dtype | None = None) -> None:
+        """Write the model and its vocabulary into a folder, whole or not at all.
+
+        Args:
+            folder: Where to; what is there is replaced.
+            dtype: Store the weights in this type; None: as they are.
+        """
+        with replaced_folder(folder) as temporary:
+            config = {"model_type": self.model_type, **self.settings()}
+            (temporary / "config.json").write_text(json.dumps(config, indent=2), "utf-8")
+            weights = {
+                name: (tensor.to(dtype) if dtype else tensor).contiguous()
+                for name, tensor in self.state_dict().items()
+            }
+            save_file(weights, temporary / "model.safetensors", metadata={"format": "pt"})
+            if self.vocabulary is not None:
+                save_vocabulary(self.vocabulary, temporary)
+
+    @classmethod
+    def from_pretrained(cls, folder: str | Path) -> LanguageModel:
+        """Read what `save_pretrained` wrote; safetensors only.
+
+        Raises:
+            TextenvError: the folder holds another kind of model, none, or a damaged one.
+        """
+        folder = Path(folder)
+        config = read_config(folder)
+        if config.pop("model_type", None) != cls.model_type:
+            raise TextenvError(f"{str(folder)!r} holds no {cls.__name__}: use textenv.models.load")
+        config = {key: value for key, value in config.items() if not key.endswith("_token_id")}
+        known = (folder / "vocabulary.json").is_file() or (folder / "tokenizer.json").is_file()
+        model = cls(vocabulary=load_vocabulary(folder) if known else None, **config)
+        try:
+            weights = load_file(folder / "model.safetensors")
+        except (OSError, SafetensorError) as error:
+            raise TextenvError(f"{str(folder)!r} holds no whole model: {error}") from error
+        model.load_state_dict({k: v.to(model.state_dict()[k].dtype) for k, v in weights.items()})
+        return model
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """Read config.json.
+
+    Raises:
+        TextenvError: there is none, or it is no JSON.
+    """
+    try:
+        return json.loads((folder / "config.json").read_text("utf-8"))
+    except (OSError, ValueError) as error:
+        raise TextenvError(f"{str(folder)!r} is no model folder: {error}") from error
+
+
+def entropies(log_probs: Float[Tensor, "*batch vocabulary"]) -> Float[Tensor, "*batch"]:
+    """H = −Σ p·log p, where 0·(−∞) counts as 0; no NaN in the gradient either."""
+    finite = log_probs.masked_fill(log_probs == -torch.inf, 0.0)
+    return -(log_probs.exp() * finite).sum(dim=-1)
+
+
+def kl_divergences(
+    log_probs: Float[Tensor, "*batch vocabulary"], reference: Float[Tensor, "*batch vocabulary"]
+) -> Float[Tensor, "*batch"]:
+    """KL(π‖ρ) = Σ π·(log π − log ρ), where 0·(−∞) counts as 0; ≥ 0, and exactly 0 for π = ρ.
+
+    Args:
+        log_probs: log π.
+        reference: log ρ.
+    """
+    ratio = (log_probs - reference).masked_fill(log_probs == -torch.inf, 0.0)
+    return (log_probs.exp() * ratio).sum(dim=-1)
+
+
+@contextmanager
+def dropout_off(module: nn.Module) -> Iterator[None]:
+    """Switch a module to evaluation inside a `with` block, and back to how it was."""
+    training = module.training
+    if training:
+        module.eval()
+    try:
+        yield
+    finally:
+        if training:
+            module.train()
+
+
+def weights_key(module: nn.Module) -> tuple[int, ...]:
+    """What changes when an optimizer writes the weights: each parameter's version and place."""
+    return tuple(
+        number
+        for parameter in module.parameters()
+        for number in (parameter._version, parameter.data_ptr())
+    )
+
+
+def suppress(logits: Tensor, tokens: tuple[int, ...]) -> Tensor:
+    """Set the logits of tokens that are never written to −∞."""
+    if not tokens:
+        return logits
+    never = torch.zeros(logits.shape[-1], dtype=torch.bool, device=logits.device)
+    never[list(tokens)] = True
+    return logits.masked_fill(never, -torch.inf)
+
+
+def _pad(values: Tensor, missing: int, axes: int = 1) -> Tensor:
+    """Add zeros behind the time axis, which is the last but `axes − 1`."""
+    return nn.functional.pad(values, (*([0, 0] * (axes - 1)), 0, missing))

@@ -1,0 +1,360 @@
+"""`check_env`: does a single environment keep what textenv promises?
+
+Only the environment itself is checked, not the wrappers around it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import io
+import pickle
+import sys
+import warnings
+from collections.abc import Iterator
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+from gymnasium import spaces
+from gymnasium.envs.registration import EnvSpec
+from gymnasium.utils import env_checker
+
+from textenv import mdp
+from textenv.actions import AllTokens
+from textenv.env import TextEnv
+from textenv.errors import InvalidActionError, NotSerialisableError, ResetNeededError
+from textenv.observations import Tokens
+from textenv.plugins import Held
+from textenv.testing.compare import (
+    CheckError,
+    choose,
+    difference,
+    expect,
+    expect_same,
+    global_generators_untouched,
+    texts_in,
+    vandalise,
+)
+
+EPISODES = 8
+
+
+def check_env(
+    env: gym.Env | str, *, seed: int = 123, skip_render_check: bool = False, **keywords: Any
+) -> None:
+    """Check a single environment: Gymnasium's `check_env`, and what textenv promises beyond it.
+
+    Spaces and layout of observations, accepted and refused actions, flags, rewards and infos,
+    steps before `reset` and after the end, fresh arrays, seeds, `state` and `set_state`, deep
+    copies, the pure transition, prefixes, the spec through pickle and JSON, and that no global
+    generator is touched. It plays some dozens of episodes.
+
+    Args:
+        env: An environment, wrapped or not, or an id. Wrappers are taken off. It is left in the
+            middle of something: call `reset`.
+        seed: Chooses prompts and tokens.
+        skip_render_check: Leave rendering out; "rgb_array" needs Pillow.
+        **keywords: For `gym.make`, where `env` is an id.
+
+    Raises:
+        CheckError: a promise of textenv is broken.
+        AssertionError: Gymnasium's check failed.
+        TypeError: the environment is no `TextEnv`.
+    """
+    if isinstance(env, str):
+        with contextlib.closing(gym.make(env, **keywords)) as made:
+            check_env(made, seed=seed, skip_render_check=skip_render_check)
+        return
+    inner = env.unwrapped
+    if not isinstance(inner, TextEnv):
+        raise TypeError(
+            f"textenv.testing.check_env checks a TextEnv, got {type(inner).__name__}; for other "
+            "environments there is gymnasium.utils.env_checker.check_env"
+        )
+    with global_generators_untouched(str(inner)):
+        _check_spaces(inner)
+        _check_before_reset(inner)
+        _check_episodes(inner, seed)
+        _check_actions(inner, seed)
+        _check_seeds(inner, seed)
+        _check_fresh(inner, seed)
+        _check_state(inner, seed)
+        _check_deepcopy(inner, seed)
+        _check_transition(inner, seed)
+        _check_prefixes(inner, seed)
+        _check_spec(inner, seed)
+    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+        # An environment that gym.make did not make has no spec to make its other render modes by.
+        warnings.filterwarnings("ignore", ".*Not able to test alternative render modes")
+        env_checker.check_env(inner, skip_render_check=skip_render_check)
+
+
+def _check_spaces(env: TextEnv) -> None:
+    rules = env.task.rules
+    if isinstance(env.setup.observation, Tokens):
+        box: spaces.Space = spaces.Box(0, rules.nothing, (rules.width,), np.int64)
+        if env.setup.mask == "observation":
+            mask = spaces.Box(0, 1, (rules.vocabulary_size,), np.int8)
+            box = spaces.Dict({"observation": box, "action_mask": mask})
+        expect_same(env.observation_space, box, "the observation space")
+    if isinstance(env.setup.action, AllTokens):
+        space = spaces.Discrete(rules.vocabulary_size)
+        expect_same(env.action_space, space, "the action space")
+
+
+def _check_before_reset(env: TextEnv) -> None:
+    if env.spec is None:
+        return  # nothing to make an environment from that was not reset yet
+    with contextlib.closing(_again(env.spec)) as unplayed:
+        with _refused(ResetNeededError, "step() before reset()"):
+            unplayed.step(0)
+        with _refused(ResetNeededError, "state before reset()"):
+            _ = unplayed.state
+
+
+def _check_episodes(env: TextEnv, seed: int) -> None:
+    """Play episodes and work out, from the tokens alone, what each step must return."""
+    rules, generator = env.task.rules, np.random.default_rng(seed)
+    for episode in range(EPISODES):
+        observation, info = env.reset(seed=seed if episode == 0 else None)
+        prompt = env.task.prompt_ids[env.state.prompt_index]
+        written: list[int] = []
+        _check_view(env, observation, info, prompt, written)
+        terminated = False
+        while not terminated:
+            token = choose(rules, generator)
+            observation, reward, terminated, truncated, info = env.step(token)
+            written.append(token)
+            _check_view(env, observation, info, prompt, written)
+            _check_outcome(env, written, reward, terminated, truncated)
+        before = env.state
+        with _refused(ResetNeededError, "step() after the end"):
+            env.step(0)
+        expect_same(env.state, before, "the state after a refused step")
+
+
+def _check_view(env: TextEnv, observation: Any, info: Any, prompt: list, written: list) -> None:
+    """Check what is shown of a prompt and a text: observation, mask, text and info."""
+    rules, setup = env.task.rules, env.setup
+    expect(observation in env.observation_space, f"{observation!r} is not in its space")
+    expect(isinstance(info, dict), f"info is {info!r}, expected a dict")
+    mask = np.ones(rules.vocabulary_size, dtype=np.int8)
+    mask[list(env.task.vocabulary.suppressed_tokens)] = 0
+    all_tokens = isinstance(setup.action, AllTokens)
+    if isinstance(setup.observation, Tokens):
+        # The prompt ends at column P, the text begins there, and V stands where nothing is.
+        row = [rules.nothing] * (rules.prompt_length - len(prompt)) + prompt + written
+        row += [rules.nothing] * (rules.width - len(row))
+        expected: Any = np.array(row, dtype=np.int64)
+        if setup.mask == "observation" and all_tokens:
+            expected = {"observation": expected, "action_mask": mask}
+        expect_same(observation, expected, "the observation")
+    if all_tokens:
+        expect_same(env.action_masks(), mask.astype(np.bool_), "action_masks()")
+        if setup.mask == "info":
+            expect_same(info.get("action_mask"), mask, "info['action_mask']")
+    ends = bool(written) and written[-1] == rules.end_token
+    text = env.task.vocabulary.decode(written[:-1] if ends else written)
+    expect_same(env.text, text, "env.text")
+    if setup.info_text:
+        expect_same(info.get("text"), text, "info['text']")
+        expect_same(info.get("prompt"), env.prompt, "info['prompt']")
+    else:
+        expect(not texts_in(info), f"without info_text=True info holds no texts, got {info!r}")
+
+
+def _check_outcome(
+    env: TextEnv, written: list, reward: Any, terminated: Any, truncated: Any
+) -> None:
+    rules = env.task.rules
+    over = len(written) == rules.max_tokens or written[-1] in rules.ending_tokens
+    if rules.stop_condition is not None:
+        over = over or bool(rules.stop_condition(rules, env.state))
+    what = f"after {len(written)} tokens, the last of which is {written[-1]},"
+    expect_same(terminated, over, f"terminated {what}")
+    expect_same(truncated, False, f"truncated {what}")
+    expect(type(reward) is float, f"the reward {reward!r} is a {type(reward).__name__}, no float")
+    expect(np.isfinite(reward), f"the reward is {reward!r}, expected a finite number")
+    if not over and env.task.reward.pays == "end":
+        expect_same(reward, 0.0, "the reward of an unfinished text")
+
+
+def _check_actions(env: TextEnv, seed: int) -> None:
+    if not isinstance(env.setup.action, AllTokens):
+        return
+    last = env.task.rules.vocabulary_size - 1
+    kinds: list[Any] = [np.int64, np.int32, np.uint16, np.array]
+    kinds.append(lambda token: np.array(token, dtype=np.int32))
+    if "torch" in sys.modules:
+        kinds.append(sys.modules["torch"].tensor)
+    for token in {0, last}:
+        env.reset(seed=seed)
+        expected = env.step(token)
+        for kind in kinds:
+            env.reset(seed=seed)
+            expect_same(env.step(kind(token)), expected, f"step({kind(token)!r}) for {token}")
+    env.reset(seed=seed)
+    before = env.state
+    wrong = (-1, last + 1, 0.0, np.float32(0), True, np.bool_(True), [0], np.array([0]), "0", None)
+    for action in wrong:
+        with _refused(InvalidActionError, f"step({action!r})") as refusal:
+            env.step(action)
+        expect(str(last) in refusal[0], f"the error names no range 0 … {last}: {refusal[0]}")
+        expect_same(env.state, before, f"the state after the refused step({action!r})")
+
+
+def _check_seeds(env: TextEnv, seed: int) -> None:
+    expect_same(_played(env, seed), _played(env, seed), f"two runs after reset(seed={seed})")
+
+
+def _check_fresh(env: TextEnv, seed: int) -> None:
+    untouched = _played(env, seed)
+    env.reset(seed=seed)
+    generator = np.random.default_rng(seed)
+    returned: list[Any] = [env.reset(seed=seed)]
+    for expected in untouched:
+        what = "what the caller overwrote in a returned array"
+        expect_same(returned[-1], expected, f"{what} came back")
+        before = env.state
+        vandalise(returned[-1])
+        expect_same(env.state, before, f"{what} changed the state")
+        returned.append(
+            env.step(choose(env.task.rules, generator))
+            if len(expected) == 2 or not (expected[2] or expected[3])
+            else env.reset()
+        )
+
+
+def _check_state(env: TextEnv, seed: int) -> None:
+    rules, generator = env.task.rules, np.random.default_rng(seed)
+    env.reset(seed=seed)
+    for _ in range(EPISODES):
+        state = env.state
+        following = env.step(choose(rules, np.random.default_rng(seed)))
+        finished = env.state
+        env.reset()  # somewhere else
+        env.set_state(state)
+        again = env.step(choose(rules, np.random.default_rng(seed)))
+        expect_same(again, following, "a step after set_state(state)")
+        env.state.tokens[...] = 0
+        expect_same(env.state, finished, "the state whose copy the caller overwrote")
+        if again[2]:
+            env.set_state(finished)
+            with _refused(ResetNeededError, "step() in a finished state that was set"):
+                env.step(0)
+            env.reset()
+        else:
+            env.set_state(state)
+            _, _, over, _, _ = env.step(choose(rules, generator))
+            if over:
+                env.reset()
+    env.reset()
+    wider = env.state._replace(tokens=np.zeros(rules.width + 1, dtype=np.int64))
+    with _refused(ValueError, "set_state with the state of another task"):
+        env.set_state(wider)
+
+
+def _check_deepcopy(env: TextEnv, seed: int) -> None:
+    env.reset(seed=seed)
+    twin = copy.deepcopy(env)
+    expect_same(twin.state, env.state, "the state of a deep copy")
+    # One after the other: if they shared anything, the first would have moved the second.
+    first, second = _continued(env, seed), _continued(twin, seed)
+    expect_same(second, first, "the episodes of a deep copy")
+
+
+def _check_transition(env: TextEnv, seed: int) -> None:
+    rules, generator = env.task.rules, np.random.default_rng(seed)
+    env.reset(seed=seed)
+    terminated = False
+    while not terminated:
+        state, token = env.state, choose(rules, generator)
+        kept = copy.deepcopy(state)
+        following = mdp.transition(rules, state, token)
+        expect_same(state, kept, "the state that was handed to mdp.transition")
+        _, _, terminated, _, _ = env.step(token)
+        expect_same(env.state, following, "step() beside mdp.transition")
+        expect_same(terminated, bool(mdp.terminal(rules, following)), "step() beside terminal")
+
+
+def _check_prefixes(env: TextEnv, seed: int) -> None:
+    """A reset to a prefix is the state, and has the future, that stepping there has."""
+    rules, generator = env.task.rules, np.random.default_rng(seed)
+    observations, results, tokens = [env.reset(seed=seed)[0]], [], []
+    index = env.state.prompt_index
+    while not (results and results[-1][2]):
+        tokens.append(choose(rules, generator))
+        results.append(env.step(tokens[-1]))
+        observations.append(results[-1][0])
+    vocabulary = env.task.vocabulary
+    for length, token in enumerate(tokens):
+        prefixes: list[Any] = [tokens[:length], np.array(tokens[:length], dtype=np.int64)]
+        if vocabulary.encode(vocabulary.decode(tokens[:length])) == tokens[:length]:
+            prefixes.append(vocabulary.decode(tokens[:length]))
+        for prefix in prefixes:
+            observation, _ = env.reset(options={"prompt_index": index, "prefix": prefix})
+            expect_same(observation, observations[length], f"reset to the prefix {prefix!r}")
+        expect_same(env.step(token), results[length], f"a step after the prefix {prefix!r}")
+    before = env.state
+    with _refused(ValueError, "reset to a prefix that is finished"):
+        env.reset(options={"prompt_index": index, "prefix": tokens})
+    expect_same(env.state, before, "the state after a refused reset")
+
+
+def _check_spec(env: TextEnv, seed: int) -> None:
+    spec = env.spec
+    if spec is None:
+        return
+    if any(isinstance(value, Held) for value in spec.kwargs.values()):
+        for write in (pickle.dumps, type(spec).to_json):
+            with _refused(NotSerialisableError, "writing down a spec with an object in memory"):
+                write(spec)
+        return
+    expected = _played(env, seed)
+    ways = {
+        "pickle": lambda: pickle.loads(pickle.dumps(spec)),
+        "JSON": lambda: EnvSpec.from_json(spec.to_json()),
+    }
+    for name, through in ways.items():
+        try:
+            again = through()
+        except Exception as error:
+            raise CheckError(f"the spec does not go through {name}: {error}") from error
+        with contextlib.closing(_again(again)) as twin:
+            expect_same(_played(twin, seed), expected, f"the environment of a spec through {name}")
+
+
+def _again(spec: EnvSpec) -> TextEnv:
+    made: Any = spec.make(disable_env_checker=True)
+    return made.unwrapped
+
+
+def _played(env: TextEnv, seed: int) -> list[Any]:
+    """Everything that is returned from a seeded reset on."""
+    return [copy.deepcopy(env.reset(seed=seed)), *_continued(env, seed)]
+
+
+def _continued(env: TextEnv, seed: int) -> list[Any]:
+    """Everything that is returned from here on, over some episodes."""
+    rules, generator = env.task.rules, np.random.default_rng(seed)
+    returned: list[Any] = []
+    for _ in range(EPISODES * min(rules.max_tokens, 16)):
+        returned.append(copy.deepcopy(env.step(choose(rules, generator))))
+        if returned[-1][2]:
+            returned.append(copy.deepcopy(env.reset()))
+    return returned
+
+
+@contextlib.contextmanager
+def _refused(error: type[Exception], what: str) -> Iterator[list[str]]:
+    """Expect this error from the block; yields a list that then holds its message."""
+    message: list[str] = []
+    try:
+        yield message
+    except error as raised:
+        message.append(str(raised))
+    except Exception as other:
+        raise CheckError(f"{what} must raise {error.__name__}, raised {other!r}") from other
+    else:
+        raise CheckError(f"{what} must raise {error.__name__}, raised nothing")

@@ -1,0 +1,462 @@
+"""B episodes at once: the rules of `mdp` as a `gymnasium.vector.VectorEnv`.
+
+Row i, seeded s + i, is the single environment seeded s + i, in all three autoreset modes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from gymnasium.utils import seeding
+from gymnasium.vector import AutoresetMode, VectorEnv
+from gymnasium.vector.utils import batch_space
+
+from textenv import mdp
+from textenv.draws import RowDraws
+from textenv.env import TextEnv
+from textenv.errors import ResetNeededError
+from textenv.options import per_row, reset_mask
+from textenv.rewards import Texts
+from textenv.setup import SpecProperty, begin, check_options, no_model, set_up
+from textenv.task import Task
+
+
+class TextVectorEnv(SpecProperty, VectorEnv):
+    """Write B texts at once: see `TextEnv` for the task, the spaces and the keywords.
+
+    Args:
+        num_envs: B.
+        task: As for `TextEnv`.
+        autoreset_mode: `AutoresetMode.NEXT_STEP` (default), `SAME_STEP` or `DISABLED`, or their
+            values as strings. With NEXT_STEP the action of a row that has ended is neither read
+            nor checked; with SAME_STEP the infos hold `final_obs` and `final_info`; with DISABLED
+            the caller resets rows by `reset(options={"reset_mask": bool [B]})`.
+        copy: False returns the environment's own token array as observation: faster, but the next
+            step overwrites it.
+        scoring: "step", or "deferred": at the end of a text `step` pays NaN and puts its number
+            into `infos["episode_id"]`; `score()` then returns the rewards by that number, from
+            one call of the reward for all of them.
+        max_episode_steps: Truncate after that many steps, as Gymnasium's TimeLimit does.
+        render_mode: As for `TextEnv`; `render()` returns a tuple with a frame for each row.
+        **keywords: As for `TextEnv`.
+    """
+
+    metadata: dict[str, Any] = {}  # noqa: RUF012  (Gymnasium's name; each object has its own)
+
+    def __init__(
+        self,
+        num_envs: int,
+        task: str | Mapping[str, Any] | Task,
+        *,
+        autoreset_mode: AutoresetMode | str = AutoresetMode.NEXT_STEP,
+        copy: bool = True,
+        scoring: str = "step",
+        max_episode_steps: int | None = None,
+        render_mode: str | None = None,
+        **keywords: Any,
+    ) -> None:
+        if num_envs < 1:
+            raise ValueError(f"expected num_envs ≥ 1, got {num_envs}")
+        if scoring not in ("step", "deferred"):
+            raise ValueError(f'expected scoring= to be "step" or "deferred", got {scoring!r}')
+        if render_mode not in (None, "ansi", "rgb_array"):
+            raise ValueError(
+                f'expected render_mode= to be None, "ansi" or "rgb_array", got {render_mode!r}'
+            )
+        self.setup = set_up(task, **keywords)
+        self.num_envs = num_envs
+        self.render_mode = render_mode
+        self.autoreset_mode = _mode(autoreset_mode)
+        # Libraries look for the mode in either place.
+        self.metadata = {**TextEnv.metadata, "autoreset_mode": self.autoreset_mode}
+        self.single_observation_space = self.setup.observation_space
+        self.single_action_space = self.setup.action.space(self.setup.rules)
+        self.observation_space = batch_space(self.single_observation_space, num_envs)
+        self.action_space = batch_space(self.single_action_space, num_envs)
+        self.copy = copy
+        self.scoring = scoring
+        self.max_episode_steps = max_episode_steps
+        self._rules = self.setup.rules
+        self._scorer = self.setup.scorer
+        self._draws = RowDraws(len(self.task.prompts), num_envs)
+        self._state: mdp.State | None = None
+        self._columns: list[Any] = [None] * num_envs
+        self._finished = np.zeros(num_envs, dtype=np.bool_)
+        self._any_finished = False
+        self._steps = np.zeros(num_envs, dtype=np.int64)
+        self._next_episode_id = 0
+        self._pending: list[tuple[npt.NDArray[np.int64], Texts, npt.NDArray[np.bool_]]] = []
+        self._plain = not self.setup.info_text and self.setup.mask in (None, "method")
+
+    @property
+    def task(self) -> Task:
+        """What is written and what it is worth."""
+        return self.setup.task
+
+    @property
+    def lm(self) -> Any:
+        """As `TextEnv.lm`."""
+        model = self.setup.model.load()
+        if model is None:
+            raise no_model(self.task)
+        return model
+
+    @property
+    def text(self) -> list[str]:
+        """What each row has written so far."""
+        return [
+            self.task.vocabulary.decode(mdp.text_ids(self._rules, row)) for row in self.state.tokens
+        ]
+
+    @property
+    def state(self) -> mdp.State:
+        """A copy of the B states.
+
+        Raises:
+            ResetNeededError: there are no episodes yet.
+        """
+        tokens, length, prompt_index, _ = self._own_state()
+        return mdp.State(tokens.copy(), length.copy(), prompt_index.copy(), self._own_columns())
+
+    def set_state(self, state: mdp.State) -> None:
+        """Go on from B states. Randomness (which prompt comes next) is not part of them.
+
+        Raises:
+            ValueError: they are the states of another task or number of rows.
+        """
+        shape = (self.num_envs, self._rules.width)
+        if np.shape(state.tokens) != shape:
+            raise ValueError(
+                f"expected a state with tokens of shape {shape}, got {np.shape(state.tokens)}"
+            )
+        self._state = mdp.State(
+            np.array(state.tokens), np.array(state.length), np.array(state.prompt_index)
+        )
+        self._columns = list(state.columns or [None] * self.num_envs)
+        self._finish(mdp.terminal(self._rules, self._state))
+
+    def reset(
+        self,
+        *,
+        seed: int | Sequence[int | None] | None = None,
+        options: dict[str, Any] | None = None,
+    ) -> tuple[Any, dict[str, Any]]:
+        """Start episodes in all rows, or in those of `options["reset_mask"]`.
+
+        Args:
+            seed: s gives row i the seed s + i; or a list of B.
+            options: `prompt` or `prompt_index`, `prefix`, `columns`: one value, or a list of B;
+                `reset_mask`: bool [B].
+
+        Raises:
+            ValueError: an option is unknown or does not fit.
+        """
+        options_by_row = per_row(check_options(options), self.num_envs)
+        mask = reset_mask(options or {}, self.num_envs)
+        if mask is not None and self._state is None:
+            raise ResetNeededError("the first reset() must start all rows: leave reset_mask out")
+        rows = np.arange(self.num_envs) if mask is None else np.flatnonzero(mask)
+        self._seed(seed, rows)
+        starts = None
+        if options_by_row is not None:  # before anything changes: a bad option loses nothing
+            starts = [self._start(int(row), options_by_row[row]) for row in rows]
+        if self._state is None:
+            self._state = mdp.initial(
+                self._rules, self.task.prompt_table[np.zeros(self.num_envs, dtype=np.int64)]
+            )
+        self._begin(rows, starts)
+        finished = self._finished.copy()
+        finished[rows] = False
+        self._finish(finished)
+        return self._observation(), self._infos(rows)
+
+    def step(
+        self, actions: Any
+    ) -> tuple[Any, npt.NDArray[np.float64], npt.NDArray[np.bool_], npt.NDArray, dict[str, Any]]:
+        """Write one token in each row.
+
+        Raises:
+            InvalidActionError: an action is no integer of the action space.
+            ResetNeededError: there are no episodes, or (DISABLED) one has ended.
+            RewardFaultError: the reward failed; all rows are as they were before the step.
+        """
+        # 1. Which rows write: those that have ended are reset instead.
+        state = self._own_state()
+        resetting = self._resetting()
+        live = None if resetting is None else ~resetting
+        tokens = self.setup.action.tokens(self._rules, actions, resetting, self.num_envs)
+
+        # 2. Write, end, pay.
+        mdp.transition_in_place(self._rules, state, tokens, live)
+        terminated = mdp.terminal(self._rules, state)
+        if live is not None:
+            terminated &= live
+        try:
+            rewards, scored = self._pay(tokens, terminated, live)
+        except BaseException:
+            self._take_back(live)
+            raise
+
+        # 3. Reset what has to be reset.
+        truncated = self._truncated(live)
+        finished = terminated | truncated if self.max_episode_steps else terminated
+        ending = bool(finished.any())
+        infos: dict[str, Any] = {}
+        if ending and self.autoreset_mode == AutoresetMode.SAME_STEP:
+            infos = self._final_infos(finished, scored)
+            self._begin(np.flatnonzero(finished))
+        if resetting is not None:
+            self._begin(np.flatnonzero(resetting))
+        if ending or self._any_finished:
+            self._finish(finished)
+        if not self._plain:
+            infos |= self._infos(np.arange(self.num_envs))
+        if scored and self.autoreset_mode != AutoresetMode.SAME_STEP:
+            infos |= scored
+        return self._observation(), rewards, terminated, truncated, infos
+
+    def score(self) -> dict[int, float]:
+        """Score the texts that ended since the last call, in one call of the reward.
+
+        Returns:
+            What the last step of each episode pays, by the number in `infos["episode_id"]`.
+        """
+        pending, self._pending = self._pending, []
+        if not pending:
+            return {}
+        ids = np.concatenate([entry[0] for entry in pending])
+        texts = [entry[1] for entry in pending]
+        joined = Texts(
+            [prompt for part in texts for prompt in part.prompts],
+            [completion for part in texts for completion in part.completions],
+            [row for part in texts for row in part.completion_ids],
+            {
+                name: [value for part in texts for value in part.columns[name]]
+                for name in texts[0].columns
+            },
+        )
+        scores = self._scorer.finish(joined, np.concatenate([entry[2] for entry in pending]))
+        return dict(zip(ids.tolist(), scores.rewards.tolist(), strict=True))
+
+    def action_masks(self) -> npt.NDArray[np.bool_]:
+        """Return which actions make sense, bool [B, V]."""
+        return self.setup.action_mask(self.num_envs).astype(np.bool_)
+
+    def render(self) -> tuple[Any, ...] | None:
+        """Return one frame for each row: strings ("ansi") or pictures ("rgb_array")."""
+        if self.render_mode is None:
+            return None
+        from textenv import render
+
+        state = self.state
+        return tuple(
+            render.RENDERERS[self.render_mode](
+                render.frame(self.task, _row(state, row), None, bool(self._finished[row]))
+            )
+            for row in range(self.num_envs)
+        )
+
+    def close_extras(self, **_: Any) -> None:
+        """Stop the reward's worker process, if there is one."""
+        self._scorer.close()
+
+    # What step() and reset() are made of, in the order of their use.
+
+    def _own_state(self) -> mdp.State:
+        if self._state is None:
+            raise ResetNeededError("there are no episodes before reset(): call envs.reset() first")
+        return self._state
+
+    def _own_columns(self) -> tuple[Any, ...] | None:
+        return tuple(self._columns) if any(self._columns) else None
+
+    def _seed(self, seed: int | Sequence[int | None] | None, rows: npt.NDArray[np.int64]) -> None:
+        if isinstance(seed, int | np.integer):
+            seeds: Sequence[int | None] = [int(seed) + row for row in range(self.num_envs)]
+        else:
+            seeds = [None] * self.num_envs if seed is None else list(seed)
+        if len(seeds) != self.num_envs:
+            raise ValueError(f"expected one seed or a list of {self.num_envs}, got {len(seeds)}")
+        for row in rows.tolist():
+            if seeds[row] is not None or not self._draws.seeded(row):
+                self._draws.seed(row, seeding.np_random(seeds[row])[0])
+
+    def _start(self, row: int, options: dict[str, Any]) -> mdp.State:
+        return begin(self.task, options, lambda: int(self._draws.draw(np.array([row]))[0]), row)
+
+    def _begin(self, rows: npt.NDArray[np.int64], starts: list[mdp.State] | None = None) -> None:
+        """Put the given first states into these rows, or fresh ones with prompts drawn."""
+        tokens, length, prompt_index, _ = self._own_state()
+        if starts is None:
+            index = self._draws.draw(rows)
+            tokens[rows] = mdp.initial(self._rules, self.task.prompt_table[index]).tokens
+            length[rows] = 0
+            prompt_index[rows] = index
+        else:
+            tokens[rows] = [start.tokens for start in starts]
+            length[rows] = [start.length for start in starts]
+            prompt_index[rows] = [start.prompt_index for start in starts]
+        if starts is not None or any(self._columns):
+            for place, row in enumerate(rows.tolist()):
+                self._columns[row] = starts[place].columns if starts else None
+        self._steps[rows] = 0
+
+    def _resetting(self) -> npt.NDArray[np.bool_] | None:
+        if not self._any_finished:
+            return None
+        if self.autoreset_mode == AutoresetMode.DISABLED:
+            raise ResetNeededError(
+                f"rows {np.flatnonzero(self._finished).tolist()} have ended: reset them first by "
+                "envs.reset(options={'reset_mask': terminated | truncated})"
+            )
+        return self._finished
+
+    def _pay(
+        self,
+        tokens: npt.NDArray[np.int64],
+        terminated: npt.NDArray[np.bool_],
+        live: npt.NDArray[np.bool_] | None,
+    ) -> tuple[npt.NDArray[np.float64], dict[str, Any]]:
+        scored: dict[str, Any] = {}
+        if self._scorer.table is not None:
+            rewards = self._scorer.table[tokens]
+            if live is not None:
+                rewards[~live] = 0.0
+        else:
+            rewards = np.zeros(self.num_envs)
+            if self._scorer.pays_tokens:
+                writing = ~terminated if live is None else live & ~terminated
+                rows = np.flatnonzero(writing)
+                texts = self.task.texts(self._with_columns(), rows)
+                self._put(rewards, scored, rows, self._scorer.proceed(texts))
+        if (self._scorer.table is None or self.scoring == "deferred") and terminated.any():
+            rows = np.flatnonzero(terminated)
+            texts = self.task.texts(self._with_columns(), rows)
+            last = mdp.last_token(self._rules, self._own_state())[rows]
+            closed = np.asarray(last == self._rules.end_token)
+            if self.scoring == "step":
+                self._put(rewards, scored, rows, self._scorer.finish(texts, closed))
+            else:
+                ids = np.arange(self._next_episode_id, self._next_episode_id + len(rows))
+                self._next_episode_id += len(rows)
+                self._pending.append((ids, texts, closed))
+                rewards[rows] = np.nan
+                _add(scored, "episode_id", rows, ids, self.num_envs)
+        return rewards, scored
+
+    def _with_columns(self) -> mdp.State:
+        return self._own_state()._replace(columns=self._own_columns())
+
+    def _put(
+        self,
+        rewards: npt.NDArray[np.float64],
+        scored: dict[str, Any],
+        rows: npt.NDArray[np.int64],
+        scores: Any,
+    ) -> None:
+        rewards[rows] = scores.rewards
+        if scores.parts:
+            parts: dict[str, Any] = scored.setdefault("reward_parts", {})
+            for name, part in scores.parts.items():
+                _add(parts, name, rows, part, self.num_envs)
+            scored["_reward_parts"] = _mark(rows, self.num_envs)
+        if scores.faults.any():
+            guilty = rows[scores.faults]
+            _add(scored, "reward_fault", guilty, np.ones(len(guilty), np.int64), self.num_envs)
+
+    def _take_back(self, live: npt.NDArray[np.bool_] | None) -> None:
+        """Undo the write of this step."""
+        tokens, length, _, _ = self._own_state()
+        rows = np.arange(self.num_envs) if live is None else np.flatnonzero(live)
+        length[rows] -= 1
+        tokens[rows, self._rules.prompt_length + length[rows]] = self._rules.nothing
+
+    def _truncated(self, live: npt.NDArray[np.bool_] | None) -> npt.NDArray[np.bool_]:
+        if not self.max_episode_steps:
+            return np.zeros(self.num_envs, dtype=np.bool_)
+        self._steps += 1
+        truncated = self._steps >= self.max_episode_steps
+        return truncated if live is None else truncated & live
+
+    def _finish(self, finished: npt.NDArray[np.bool_]) -> None:
+        """Remember which rows have ended and are not reset yet."""
+        if self.autoreset_mode == AutoresetMode.SAME_STEP:
+            finished = np.zeros(self.num_envs, dtype=np.bool_)
+        self._finished = finished.copy()  # the caller has the other array
+        self._any_finished = bool(finished.any())
+
+    def _observation(self) -> Any:
+        state = self._own_state()
+        if self.copy:
+            observation = self.setup.observation.observe(self._rules, state)
+        else:
+            observation = state.tokens
+        if self.setup.mask == "observation":
+            mask = self.setup.action_mask(self.num_envs)
+            return {"observation": observation, "action_mask": mask}
+        return observation
+
+    def _infos(self, rows: npt.NDArray[np.int64]) -> dict[str, Any]:
+        infos: dict[str, Any] = {}
+        if self.setup.mask == "info":
+            mask = self.setup.action_mask(len(rows))
+            _add(infos, "action_mask", rows, mask, self.num_envs)
+        if self.setup.info_text:
+            texts = self.task.texts(self._own_state(), rows)
+            _add(infos, "prompt", rows, np.array(texts.prompts, dtype=object), self.num_envs)
+            _add(infos, "text", rows, np.array(texts.completions, dtype=object), self.num_envs)
+        return infos
+
+    def _final_infos(
+        self, finished: npt.NDArray[np.bool_], scored: dict[str, Any]
+    ) -> dict[str, Any]:
+        """What SAME_STEP says of the episodes that have just ended, before they are reset."""
+        rows = np.flatnonzero(finished)
+        observation = self._observation()
+        final = np.full(self.num_envs, None, dtype=object)
+        for row in rows.tolist():
+            if isinstance(observation, dict):
+                final[row] = {key: value[row].copy() for key, value in observation.items()}
+            else:
+                final[row] = observation[row].copy()
+        info = self._infos(rows) | scored
+        mark = _mark(rows, self.num_envs)
+        return {
+            "final_obs": final,
+            "_final_obs": mark,
+            "final_info": info,
+            "_final_info": mark.copy(),
+        }
+
+
+def _mode(value: AutoresetMode | str) -> AutoresetMode:
+    for mode in AutoresetMode:
+        if value == mode or str(value).lower() in (mode.name.lower(), mode.value.lower()):
+            return mode
+    known = ", ".join(f"AutoresetMode.{mode.name}" for mode in AutoresetMode)
+    raise ValueError(f"expected autoreset_mode= to be one of {known}, got {value!r}")
+
+
+def _mark(rows: npt.NDArray[np.int64], batch: int) -> npt.NDArray[np.bool_]:
+    mark = np.zeros(batch, dtype=np.bool_)
+    mark[rows] = True
+    return mark
+
+
+def _add(
+    infos: dict[str, Any], key: str, rows: npt.NDArray[np.int64], values: Any, batch: int
+) -> None:
+    """Add `key` and its mask `_key`, as Gymnasium's vector environments do."""
+    if key not in infos:
+        empty = None if values.dtype == object else 0
+        infos[key] = np.full((batch, *values.shape[1:]), empty, dtype=values.dtype)
+        infos[f"_{key}"] = np.zeros(batch, dtype=np.bool_)
+    infos[key][rows] = values
+    infos[f"_{key}"][rows] = True
+
+
+def _row(state: mdp.State, row: int) -> mdp.State:
+    return mdp.State(state.tokens[row], int(state.length[row]), int(state.prompt_index[row]))
