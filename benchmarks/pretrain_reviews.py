@@ -17,10 +17,13 @@ import re
 import shutil
 import tarfile
 from pathlib import Path
+from typing import Any
 
-from textenv.files import replaced_folder
 from textenv_agents.pretrain import PretrainConfig, pretrain
 from textenv_agents.tokenizer import UNKNOWN, train_tokenizer
+from tokenizers import Tokenizer
+
+from textenv.files import replaced_folder
 
 TOP = "vaderSentiment-3.3.2"
 SNIPPETS = "hutto_ICWSM_2014/movieReviewSnippets_GroundTruth.txt"
@@ -48,12 +51,25 @@ TIDY = [
 ]
 """Regular expressions and what replaces their matches, in this order."""
 
-NOTICE = """{what} in this folder {verb} made from the film snippets (movieReviewSnippets) in the
-source distribution of vaderSentiment 3.3.2, by C.J. Hutto, under the MIT licence below. Please cite:
+TEACHERS: dict[str, dict[str, Any]] = {
+    "teacher-gpt2": {
+        "layers": 3, "width": 160, "heads": 5, "dropout": 0.3, "word_dropout": 0.1,
+        "weight_decay": 0.3, "learning_rate": 1.5e-3, "epochs": 24, "seed": 1,
+    },
+    "teacher-lstm": {
+        "architecture": "lstm", "layers": 1, "width": 256, "dropout": 0.5, "word_dropout": 0.15,
+        "learning_rate": 3e-3, "epochs": 16, "seed": 2,
+    },
+}  # fmt: skip
+STUDENT: dict[str, Any] = {"layers": 3, "width": 128, "dropout": 0.1, "epochs": 24}
 
-Hutto, C.J. & Gilbert, E.E. (2014). VADER: A Parsimonious Rule-based Model for Sentiment Analysis of
-Social Media Text. Eighth International Conference on Weblogs and Social Media (ICWSM-14). Ann Arbor,
-MI, June 2014.
+NOTICE = """{what} in this folder {verb} made from the film snippets (movieReviewSnippets) in the
+source distribution of vaderSentiment 3.3.2, by C.J. Hutto, under the MIT licence below. Please
+cite:
+
+Hutto, C.J. & Gilbert, E.E. (2014). VADER: A Parsimonious Rule-based Model for Sentiment Analysis
+of Social Media Text. Eighth International Conference on Weblogs and Social Media (ICWSM-14). Ann
+Arbor, MI, June 2014.
 
 {licence}"""
 
@@ -76,8 +92,9 @@ def main() -> None:
     arguments.work.mkdir(parents=True, exist_ok=True)
     text = arguments.work / "film_snippets.txt"
     text.write_text("\n".join(readable(snippets)), "utf-8")
-    ship_prompts(snippets, arguments.data / "film_snippets", licence)
-    ship(train(text, arguments.work), arguments.data / "reviews", licence)
+    model = train(text, arguments.work)
+    ship(model, arguments.data / "reviews", licence)
+    ship_prompts(snippets, model, arguments.data / "film_snippets", licence)
 
 
 def tidy(snippet: str) -> str:
@@ -95,7 +112,8 @@ def tidy(snippet: str) -> str:
 
 def readable(snippets: list[str]) -> list[str]:
     """Leave out snippets that are mostly names."""
-    tokens = [encoding.tokens for encoding in _tokenizer(snippets).encode_batch(snippets)]
+    tokenizer = train_tokenizer(snippets, "word", VOCABULARY)
+    tokens = [encoding.tokens for encoding in tokenizer.encode_batch(snippets)]
     return [
         snippet
         for snippet, pieces in zip(snippets, tokens, strict=True)
@@ -120,3 +138,34 @@ def train(text: Path, work: Path) -> Path:
     folder = work / "reviews"
     print(pretrain(PretrainConfig(folder=folder, teachers=tuple(teachers), **shared, **STUDENT)))
     return folder
+
+
+def ship(trained: Path, folder: Path, licence: str) -> None:
+    """Copy a model's folder into the package, with the notice."""
+    with replaced_folder(folder) as temporary:
+        shutil.copytree(trained, temporary, dirs_exist_ok=True)
+        (temporary / "model.safetensors").chmod(0o644)
+        notice = NOTICE.format(what="The language model", verb="was", licence=licence)
+        (temporary / "NOTICE").write_text(notice, "utf-8")
+
+
+def ship_prompts(snippets: list[str], model: Path, folder: Path, licence: str) -> None:
+    """Write the first words of snippets if the model knows them all, good and bad mixed."""
+    openings = [
+        " ".join(words[:PROMPT_WORDS])
+        for words in map(str.split, snippets)
+        if len(words) >= PROMPT_WORDS
+    ]
+    tokenizer = Tokenizer.from_file(str(model / "tokenizer.json"))
+    tokens = [encoding.tokens for encoding in tokenizer.encode_batch(openings)]
+    known = [line for line, pieces in zip(openings, tokens, strict=True) if UNKNOWN not in pieces]
+    # The file begins with the best rated snippets: take every n-th.
+    chosen = [known[i * len(known) // PROMPTS] for i in range(PROMPTS)]
+    with replaced_folder(folder) as temporary:
+        (temporary / "prompts.txt").write_text("\n".join(chosen) + "\n", "utf-8")
+        notice = NOTICE.format(what="The prompts", verb="were", licence=licence)
+        (temporary / "NOTICE").write_text(notice, "utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -23,6 +23,8 @@ from textenv.models import TabularLM
 from textenv.rewards import Reward
 from textenv.vocabulary import WordVocabulary
 
+torch.set_num_threads(1)  # these tensors are too small to share
+
 
 class RandomReward(Reward):
     """A number for each text, drawn once: a reward without any structure to lean on."""

@@ -58,7 +58,9 @@ def _split(key: str, value: Any, rows: int) -> Sequence[Any]:
 
 
 def _is_one(key: str, value: Any) -> bool:
-    if isinstance(value, str | Mapping) or (np.ndim(value) == 0 and not isinstance(value, list)):
+    if isinstance(value, str | Mapping) or not isinstance(value, Sequence | np.ndarray):
+        return True
+    if isinstance(value, np.ndarray) and value.ndim == 0:
         return True
     if key in ("prompt", "prefix"):
         return all(isinstance(part, int | np.integer) for part in value)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import inspect
 import json
+import os
 from collections.abc import Mapping
 from enum import Enum
 from typing import Any, ClassVar, Self
@@ -114,6 +115,8 @@ def to_json_form(value: Any) -> Any:
             return Held(value)
     if isinstance(value, Enum):
         return value.value
+    if isinstance(value, os.PathLike):
+        return os.fspath(value)
     try:
         json.dumps(value)
     except TypeError:

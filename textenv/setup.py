@@ -20,7 +20,7 @@ from textenv import actions, mdp, observations
 from textenv.catalogue import ModelHandle
 from textenv.errors import NotSerialisableError, TextenvError
 from textenv.plugins import Held, release, to_json_form
-from textenv.rewards import Scorer
+from textenv.rewards import Scorer, as_reward
 from textenv.task import Task
 from textenv.tasks import builder
 
@@ -177,7 +177,11 @@ class SpecProperty:
             self._spec = None
             return
         fields = {f.name: getattr(spec, f.name) for f in dataclasses.fields(EnvSpec) if f.init}
-        fields["kwargs"] = {key: to_json_form(value) for key, value in fields["kwargs"].items()}
+        keywords = dict(fields["kwargs"])
+        reward = keywords.get("reward")
+        if reward is not None and not isinstance(reward, Held):
+            keywords["reward"] = as_reward(reward)  # importable functions have a JSON form too
+        fields["kwargs"] = {key: to_json_form(value) for key, value in keywords.items()}
         made = TextSpec(**fields)
         self._spec = made
 

@@ -125,18 +125,27 @@ class TextVectorEnv(SpecProperty, VectorEnv):
         """Go on from B states. Randomness (which prompt comes next) is not part of them.
 
         Raises:
-            ValueError: they are the states of another task or number of rows.
+            ValueError: they are the states of another task or number of rows, or, with SAME_STEP,
+                some have ended.
         """
         shape = (self.num_envs, self._rules.width)
         if np.shape(state.tokens) != shape:
             raise ValueError(
                 f"expected a state with tokens of shape {shape}, got {np.shape(state.tokens)}"
             )
-        self._state = mdp.State(
+        own = mdp.State(
             np.array(state.tokens), np.array(state.length), np.array(state.prompt_index)
         )
+        finished = mdp.terminal(self._rules, own)
+        if self.autoreset_mode == AutoresetMode.SAME_STEP and finished.any():
+            raise ValueError(
+                f"rows {np.flatnonzero(finished).tolist()} of the state have ended: with SAME_STEP "
+                "nothing would reset them"
+            )
+        self._seed(None, np.arange(self.num_envs))  # rows that no reset() has seeded yet
+        self._state = own
         self._columns = list(state.columns or [None] * self.num_envs)
-        self._finish(mdp.terminal(self._rules, self._state))
+        self._finish(finished)
 
     def reset(
         self,
@@ -206,7 +215,8 @@ class TextVectorEnv(SpecProperty, VectorEnv):
         ending = bool(finished.any())
         infos: dict[str, Any] = {}
         if ending and self.autoreset_mode == AutoresetMode.SAME_STEP:
-            infos = self._final_infos(finished, scored)
+            infos = self._final_infos(finished, _of_rows(scored, finished))
+            scored = _of_rows(scored, ~finished)  # faults of tokens in texts that go on
             self._begin(np.flatnonzero(finished))
         if resetting is not None:
             self._begin(np.flatnonzero(resetting))
@@ -214,7 +224,7 @@ class TextVectorEnv(SpecProperty, VectorEnv):
             self._finish(finished)
         if not self._plain:
             infos |= self._infos(np.arange(self.num_envs))
-        if scored and self.autoreset_mode != AutoresetMode.SAME_STEP:
+        if scored:
             infos |= scored
         return self._observation(), rewards, terminated, truncated, infos
 
@@ -224,21 +234,20 @@ class TextVectorEnv(SpecProperty, VectorEnv):
         Returns:
             What the last step of each episode pays, by the number in `infos["episode_id"]`.
         """
-        pending, self._pending = self._pending, []
+        pending = self._pending
         if not pending:
             return {}
         ids = np.concatenate([entry[0] for entry in pending])
         texts = [entry[1] for entry in pending]
+        names = {name for part in texts for name in part.columns}
         joined = Texts(
             [prompt for part in texts for prompt in part.prompts],
             [completion for part in texts for completion in part.completions],
             [row for part in texts for row in part.completion_ids],
-            {
-                name: [value for part in texts for value in part.columns[name]]
-                for name in texts[0].columns
-            },
+            {name: [value for part in texts for value in _column(part, name)] for name in names},
         )
         scores = self._scorer.finish(joined, np.concatenate([entry[2] for entry in pending]))
+        self._pending = []  # not before: if the reward fails, score() can be called again
         return dict(zip(ids.tolist(), scores.rewards.tolist(), strict=True))
 
     def action_masks(self) -> npt.NDArray[np.bool_]:
@@ -456,6 +465,24 @@ def _add(
         infos[f"_{key}"] = np.zeros(batch, dtype=np.bool_)
     infos[key][rows] = values
     infos[f"_{key}"][rows] = True
+
+
+def _of_rows(infos: dict[str, Any], rows: npt.NDArray[np.bool_]) -> dict[str, Any]:
+    """Return what infos say of some rows, bool [B]; `{}` where they say nothing of them."""
+    part: dict[str, Any] = {}
+    for key, value in infos.items():
+        if f"_{key}" not in infos:
+            continue  # a mask itself
+        mark = infos[f"_{key}"] & rows
+        if mark.any():
+            own = _of_rows(value, rows) if isinstance(value, dict) else np.where(mark, value, 0)
+            part |= {key: own, f"_{key}": mark}
+    return part
+
+
+def _column(texts: Texts, name: str) -> list[Any]:
+    """A column; texts whose resets gave none have None in it."""
+    return texts.columns.get(name, [None] * len(texts.completions))
 
 
 def _row(state: mdp.State, row: int) -> mdp.State:

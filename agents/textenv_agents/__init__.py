@@ -1,7 +1,30 @@
-"""Agents that write text by reinforcement learning. Importing a name from here loads torch."""
+"""Agents that write text by reinforcement learning.
 
-from textenv_agents.checkpoint import CheckpointError
-from textenv_agents.config import PolicyGradientConfig
-from textenv_agents.policy_gradient import PolicyGradient
+The names below are imported when they are first used, so that the command line does not load torch
+for what needs none.
+"""
 
-__all__ = ["CheckpointError", "PolicyGradient", "PolicyGradientConfig"]
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from textenv_agents.checkpoint import CheckpointError
+    from textenv_agents.config import PolicyGradientConfig
+    from textenv_agents.evaluation import Evaluation, evaluate
+    from textenv_agents.policy_gradient import PolicyGradient
+
+__all__ = ["CheckpointError", "Evaluation", "PolicyGradient", "PolicyGradientConfig", "evaluate"]
+
+_WHERE = {
+    "CheckpointError": "checkpoint",
+    "Evaluation": "evaluation",
+    "PolicyGradient": "policy_gradient",
+    "PolicyGradientConfig": "config",
+    "evaluate": "evaluation",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _WHERE:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"textenv_agents.{_WHERE[name]}"), name)

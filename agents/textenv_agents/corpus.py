@@ -34,8 +34,8 @@ def read_lines(path: Path) -> list[str]:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise TextenvError(
-            f"{str(path)!r} is not UTF-8: byte {content[error.start]:#04x} at offset {error.start}; "
-            "save it as UTF-8"
+            f"{str(path)!r} is not UTF-8: byte {content[error.start]:#04x} at offset "
+            f"{error.start}; save it as UTF-8"
         ) from error
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     if len(lines) < FEWEST_LINES:
@@ -88,7 +88,7 @@ def batches(
     order = np.argsort(length, kind="stable")
     groups = [order[i : i + size] for i in range(0, len(order), size)]
     if generator is not None:
-        generator.shuffle(groups)  # type: ignore[arg-type]
+        generator.shuffle(groups)
     for group in groups:
         rows = [torch.tensor(texts[number]) for number in group]
         yield torch.nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=PADDING)

@@ -8,8 +8,10 @@ import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from textenv_agents.pretrain_config import PretrainConfig
+
 if TYPE_CHECKING:
-    from textenv_agents.pretrain import PretrainConfig, PretrainResult
+    from textenv_agents.pretrain import PretrainResult
 
 CARD = """---
 library_name: transformers
@@ -30,7 +32,7 @@ A small language model, pretrained on {date} with
 | Architecture | {architecture}, {layers} layers of width {width} |
 | Parameters | {parameters:,}, stored as float16 |
 | Vocabulary | {vocabulary} |
-| Training | {texts:,} pieces of text, at most {longest} tokens each; {epochs} epochs, the best kept |
+| Training | {texts:,} pieces of at most {longest} tokens; {epochs} epochs, the best kept |
 | Validation perplexity | {perplexity:.2f} per token |
 
 The perplexity is exp of the mean of −log p over the tokens of the lines that were set aside

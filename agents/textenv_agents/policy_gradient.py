@@ -98,7 +98,8 @@ class PolicyGradient:
         self.generator = np.random.default_rng(self.config.seed)
         self.running_mean = adv.RunningMean(self.config.running_mean_decay)
         dtype = next(self.policy.parameters()).dtype
-        self.value_head = nn.Linear(self.policy.hidden_size, 1, dtype=dtype)
+        # Made without torch's global generator, which is the caller's.
+        self.value_head = nn.utils.skip_init(nn.Linear, self.policy.hidden_size, 1, dtype=dtype)
         nn.init.zeros_(self.value_head.weight)  # no baseline before there is something to learn
         nn.init.zeros_(self.value_head.bias)
         self.value_head.to(self.policy.device)

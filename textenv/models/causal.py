@@ -216,7 +216,11 @@ class CausalLM(LanguageModel):
         with replaced_folder(folder) as temporary:
             weights = self.model.state_dict()
             if dtype is not None:
-                weights = {name: tensor.to(dtype) for name, tensor in weights.items()}
+                one: dict[int, Tensor] = {}  # tied weights stay one tensor, stored once
+                weights = {
+                    name: one.setdefault(tensor.data_ptr(), tensor.to(dtype))
+                    for name, tensor in weights.items()
+                }
             self.model.save_pretrained(temporary, state_dict=weights, safe_serialization=True)
             save_vocabulary(self.vocabulary, temporary)
 

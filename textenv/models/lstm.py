@@ -45,12 +45,12 @@ class LSTMLM(LanguageModel):
     ) -> None:
         super().__init__(vocabulary, vocabulary_size)
         self.width, self.layers = width, layers
-        self.embedding = nn.Embedding(vocabulary_size + 1, width)
-        self.lstm = nn.LSTM(
-            width, width, layers, batch_first=True, dropout=dropout if layers > 1 else 0.0
-        )
+        between = dropout if layers > 1 else 0.0
+        with torch.random.fork_rng(devices=[], enabled=generator is not None):
+            self.embedding = nn.Embedding(vocabulary_size + 1, width)
+            self.lstm = nn.LSTM(width, width, layers, batch_first=True, dropout=between)
+            self.head = nn.Linear(width, vocabulary_size)
         self.dropout = nn.Dropout(dropout)
-        self.head = nn.Linear(width, vocabulary_size)
         if generator is not None:
             with torch.no_grad():
                 for parameter in self.parameters():

@@ -68,6 +68,20 @@ def difference(ours: Any, expected: Any, tolerance: float = 0.0, place: str = ""
     return None if same else f"{where} is {ours!r}, expected {expected!r}"
 
 
+@contextmanager
+def refused(error: type[Exception], what: str) -> Iterator[list[str]]:
+    """Raise a CheckError unless the block raises this error; yields a list, then the message."""
+    message: list[str] = []
+    try:
+        yield message
+    except error as raised:
+        message.append(str(raised))
+    except Exception as other:
+        raise CheckError(f"{what} must raise {error.__name__}, raised {other!r}") from other
+    else:
+        raise CheckError(f"{what} must raise {error.__name__}, raised nothing")
+
+
 def arrays_in(value: Any) -> Iterator[npt.NDArray]:
     """Find all arrays inside nested dicts, tuples, lists and arrays of objects."""
     if isinstance(value, np.ndarray):

@@ -11,7 +11,6 @@ import io
 import pickle
 import sys
 import warnings
-from collections.abc import Iterator
 from typing import Any
 
 import gymnasium as gym
@@ -29,10 +28,10 @@ from textenv.plugins import Held
 from textenv.testing.compare import (
     CheckError,
     choose,
-    difference,
     expect,
     expect_same,
     global_generators_untouched,
+    refused,
     texts_in,
     vandalise,
 )
@@ -107,9 +106,9 @@ def _check_before_reset(env: TextEnv) -> None:
     if env.spec is None:
         return  # nothing to make an environment from that was not reset yet
     with contextlib.closing(_again(env.spec)) as unplayed:
-        with _refused(ResetNeededError, "step() before reset()"):
+        with refused(ResetNeededError, "step() before reset()"):
             unplayed.step(0)
-        with _refused(ResetNeededError, "state before reset()"):
+        with refused(ResetNeededError, "state before reset()"):
             _ = unplayed.state
 
 
@@ -129,7 +128,7 @@ def _check_episodes(env: TextEnv, seed: int) -> None:
             _check_view(env, observation, info, prompt, written)
             _check_outcome(env, written, reward, terminated, truncated)
         before = env.state
-        with _refused(ResetNeededError, "step() after the end"):
+        with refused(ResetNeededError, "step() after the end"):
             env.step(0)
         expect_same(env.state, before, "the state after a refused step")
 
@@ -198,7 +197,7 @@ def _check_actions(env: TextEnv, seed: int) -> None:
     before = env.state
     wrong = (-1, last + 1, 0.0, np.float32(0), True, np.bool_(True), [0], np.array([0]), "0", None)
     for action in wrong:
-        with _refused(InvalidActionError, f"step({action!r})") as refusal:
+        with refused(InvalidActionError, f"step({action!r})") as refusal:
             env.step(action)
         expect(str(last) in refusal[0], f"the error names no range 0 … {last}: {refusal[0]}")
         expect_same(env.state, before, f"the state after the refused step({action!r})")
@@ -209,21 +208,9 @@ def _check_seeds(env: TextEnv, seed: int) -> None:
 
 
 def _check_fresh(env: TextEnv, seed: int) -> None:
-    untouched = _played(env, seed)
-    env.reset(seed=seed)
-    generator = np.random.default_rng(seed)
-    returned: list[Any] = [env.reset(seed=seed)]
-    for expected in untouched:
-        what = "what the caller overwrote in a returned array"
-        expect_same(returned[-1], expected, f"{what} came back")
-        before = env.state
-        vandalise(returned[-1])
-        expect_same(env.state, before, f"{what} changed the state")
-        returned.append(
-            env.step(choose(env.task.rules, generator))
-            if len(expected) == 2 or not (expected[2] or expected[3])
-            else env.reset()
-        )
+    overwritten = _played(env, seed, vandal=True)
+    what = "what is returned when the caller overwrites each array that was returned before"
+    expect_same(overwritten, _played(env, seed), what)
 
 
 def _check_state(env: TextEnv, seed: int) -> None:
@@ -241,7 +228,7 @@ def _check_state(env: TextEnv, seed: int) -> None:
         expect_same(env.state, finished, "the state whose copy the caller overwrote")
         if again[2]:
             env.set_state(finished)
-            with _refused(ResetNeededError, "step() in a finished state that was set"):
+            with refused(ResetNeededError, "step() in a finished state that was set"):
                 env.step(0)
             env.reset()
         else:
@@ -251,7 +238,7 @@ def _check_state(env: TextEnv, seed: int) -> None:
                 env.reset()
     env.reset()
     wider = env.state._replace(tokens=np.zeros(rules.width + 1, dtype=np.int64))
-    with _refused(ValueError, "set_state with the state of another task"):
+    with refused(ValueError, "set_state with the state of another task"):
         env.set_state(wider)
 
 
@@ -297,7 +284,7 @@ def _check_prefixes(env: TextEnv, seed: int) -> None:
             expect_same(observation, observations[length], f"reset to the prefix {prefix!r}")
         expect_same(env.step(token), results[length], f"a step after the prefix {prefix!r}")
     before = env.state
-    with _refused(ValueError, "reset to a prefix that is finished"):
+    with refused(ValueError, "reset to a prefix that is finished"):
         env.reset(options={"prompt_index": index, "prefix": tokens})
     expect_same(env.state, before, "the state after a refused reset")
 
@@ -308,7 +295,7 @@ def _check_spec(env: TextEnv, seed: int) -> None:
         return
     if any(isinstance(value, Held) for value in spec.kwargs.values()):
         for write in (pickle.dumps, type(spec).to_json):
-            with _refused(NotSerialisableError, "writing down a spec with an object in memory"):
+            with refused(NotSerialisableError, "writing down a spec with an object in memory"):
                 write(spec)
         return
     expected = _played(env, seed)
@@ -330,31 +317,27 @@ def _again(spec: EnvSpec) -> TextEnv:
     return made.unwrapped
 
 
-def _played(env: TextEnv, seed: int) -> list[Any]:
+def _played(env: TextEnv, seed: int, *, vandal: bool = False) -> list[Any]:
     """Everything that is returned from a seeded reset on."""
-    return [copy.deepcopy(env.reset(seed=seed)), *_continued(env, seed)]
+    return [_kept(env, env.reset(seed=seed), vandal), *_continued(env, seed, vandal=vandal)]
 
 
-def _continued(env: TextEnv, seed: int) -> list[Any]:
+def _continued(env: TextEnv, seed: int, *, vandal: bool = False) -> list[Any]:
     """Everything that is returned from here on, over some episodes."""
     rules, generator = env.task.rules, np.random.default_rng(seed)
     returned: list[Any] = []
     for _ in range(EPISODES * min(rules.max_tokens, 16)):
-        returned.append(copy.deepcopy(env.step(choose(rules, generator))))
+        returned.append(_kept(env, env.step(choose(rules, generator)), vandal))
         if returned[-1][2]:
-            returned.append(copy.deepcopy(env.reset()))
+            returned.append(_kept(env, env.reset(), vandal))
     return returned
 
 
-@contextlib.contextmanager
-def _refused(error: type[Exception], what: str) -> Iterator[list[str]]:
-    """Expect this error from the block; yields a list that then holds its message."""
-    message: list[str] = []
-    try:
-        yield message
-    except error as raised:
-        message.append(str(raised))
-    except Exception as other:
-        raise CheckError(f"{what} must raise {error.__name__}, raised {other!r}") from other
-    else:
-        raise CheckError(f"{what} must raise {error.__name__}, raised nothing")
+def _kept(env: TextEnv, returned: Any, vandal: bool) -> Any:
+    """A copy of what was returned, whose own arrays are overwritten if so wished."""
+    kept = copy.deepcopy(returned)
+    if vandal:
+        before = env.state
+        vandalise(returned)
+        expect_same(env.state, before, "the state when the caller overwrites what was returned")
+    return kept

@@ -1,0 +1,125 @@
+"""The command `textenv`; what a subcommand needs is imported when it is asked for."""
+
+from __future__ import annotations
+
+import difflib
+import sys
+from collections.abc import Callable, Sequence
+
+import tyro
+
+HELP = {
+    "list": "the environments, one line each",
+    "play": "write a text yourself, token by token",
+    "pretrain": "train a language model on a text file",
+    "train": "train a language model in an environment; writes a run folder",
+    "demo": "the toys with every number, then a real language model",
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one subcommand; errors that users can mend are one line, with exit status 2."""
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    if not arguments or arguments[0] in ("-h", "--help"):
+        print("usage: textenv COMMAND …    (textenv COMMAND --help says more)\n")
+        for name, text in HELP.items():
+            print(f"  {name:10} {text}")
+        return 0
+    command, *rest = arguments
+    if command not in HELP:
+        near = difflib.get_close_matches(command, HELP, n=1)
+        guess = f" Did you mean {near[0]!r}?" if near else ""
+        print(f"textenv: no command {command!r}.{guess} Known: {', '.join(HELP)}", file=sys.stderr)
+        return 2
+    from textenv.errors import TextenvError
+
+    try:
+        COMMANDS[command](rest)
+    except (TextenvError, ValueError, OSError, ImportError) as error:
+        print(f"textenv {command}: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        return 130
+    return 0
+
+
+def _list(arguments: Sequence[str]) -> None:
+    from textenv.registration import IDS
+    from textenv.tasks import builder
+
+    def show() -> None:
+        for environment_id in IDS:
+            name = environment_id.removeprefix("textenv/").removesuffix("-v0")
+            summary = (builder(name).__doc__ or "").strip().splitlines()[0]
+            print(f"{environment_id:28} {summary}")
+
+    tyro.cli(show, args=arguments, prog="textenv list", description=HELP["list"])
+
+
+def _play(arguments: Sequence[str]) -> None:
+    def play(
+        env: tyro.conf.Positional[str], lm: str | None = None, seed: int | None = None
+    ) -> None:
+        """Write a text yourself.
+
+        Args:
+            env: The environment's id, such as textenv/GoodBad-v0.
+            lm: A language model whose likeliest tokens are shown: a name, a folder, or "default"
+                for the environment's own.
+            seed: Fixes the prompts.
+        """
+        from textenv_agents.play import play as play_game
+
+        play_game(env, lm=lm, seed=seed)
+
+    tyro.cli(play, args=arguments, prog="textenv play", description=HELP["play"])
+
+
+def _pretrain(arguments: Sequence[str]) -> None:
+    from textenv_agents.pretrain import PretrainConfig, pretrain
+
+    config = tyro.cli(
+        PretrainConfig, args=arguments, prog="textenv pretrain", description=HELP["pretrain"]
+    )
+    result = pretrain(config)
+    print(f"validation perplexity {result.perplexity:.2f}; the model is in {result.folder}")
+
+
+def _train(arguments: Sequence[str]) -> None:
+    from textenv_agents.train import TrainConfig, comparison, train
+
+    config = tyro.cli(
+        TrainConfig,
+        args=_positional(arguments),
+        prog="textenv train",
+        description=HELP["train"],
+    )
+    run = train(config)
+    print(comparison(run.before, run.after))
+    print(f"the run is in {run.folder}: curve.png, samples.txt, progress.csv, checkpoint/ …")
+
+
+def _demo(arguments: Sequence[str]) -> None:
+    from textenv_agents.demo import DemoConfig, demo
+
+    demo(tyro.cli(DemoConfig, args=arguments, prog="textenv demo", description=HELP["demo"]))
+
+
+def _positional(arguments: Sequence[str]) -> list[str]:
+    """`textenv train ID …` is `textenv train --env ID …`."""
+    arguments = list(arguments)
+    if arguments and not arguments[0].startswith("-"):
+        return ["--env", *arguments]
+    return arguments
+
+
+COMMANDS: dict[str, Callable[[Sequence[str]], None]] = {
+    "list": _list,
+    "play": _play,
+    "pretrain": _pretrain,
+    "train": _train,
+    "demo": _demo,
+}
+
+if __name__ == "__main__":
+    sys.exit(main())

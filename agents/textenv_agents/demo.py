@@ -1,0 +1,166 @@
+"""`textenv demo`: the toys with every number in them, then a real language model.
+
+Nothing is computed for show: the exact numbers come from `textenv.exact`, the estimates from the
+agent, and the film reviews from the environment that `gym.make_vec` gives to everybody.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from textenv import exact
+from textenv.models import Prefixes, TabularLM
+from textenv_agents import losses
+from textenv_agents.config import PolicyGradientConfig
+from textenv_agents.policy_gradient import PolicyGradient
+from textenv_agents.rollout import Episodes
+from textenv_agents.train import TrainConfig, comparison, train
+
+# Reward is worth a nat of KL at 1 / kl_coefficient: see the table in benchmarks/README.md.
+REVIEWS = PolicyGradientConfig(
+    episodes=128, group=8, learning_rate=1e-3, kl_coefficient=0.05, entropy_coefficient=0.0
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DemoConfig:
+    """The demonstration."""
+
+    tokens: int = 120_000
+    """How many tokens the film reviewer writes while it learns."""
+    seed: int = 0
+    """The same seed prints the same numbers."""
+    folder: Path = Path("runs/demo")
+    """Where the run's files go; a folder from an earlier demo gets a number behind it."""
+    progress_bar: bool = True
+    """Show how far the training is."""
+
+
+def demo(config: DemoConfig) -> None:
+    """Print the toys' numbers, then train the film reviewer and print what changed."""
+    good_bad(config.seed)
+    i_love_you(config.seed)
+    reviews(config)
+
+
+def good_bad(seed: int) -> None:
+    """S1 as a table: exact, estimated, after one exact step, after training."""
+    env: Any = gym.make("textenv/GoodBad-v0").unwrapped
+    env.reset()
+    task, policy = env.task, copy.deepcopy(env.lm)
+    print('\n1. GoodBad: write one word; "good" pays +1, "bad" −1\n')
+    print(f"{'':34}{'p(good)':>9}{'J':>18}   ∇J in the two logits")
+    _good_bad_lines("at the start", task, policy, seed)
+    with torch.no_grad():
+        policy.logits += 1.0 * torch.as_tensor(exact.gradient(task, policy))
+    _good_bad_lines("after one exact step of size 1", task, policy, seed)
+    trained = PolicyGradient(
+        None, "textenv/GoodBad-v0", optimizer="sgd", learning_rate=1.0, seed=seed
+    ).learn(20_000)
+    _good_bad_lines("after 20,000 sampled words", task, trained.policy, seed)
+    optimum, value = exact.kl_optimum(task, env.lm, beta=1.0)
+    good = optimum(Prefixes.of(task.rules, env.state))[0, 0]
+    print(
+        f"{'the best for reward − 1·KL':34}{good:9.4f}{exact.value(task, optimum):+18.4f}"
+        f"   worth log cosh 1 = {value:.4f}"
+    )
+    print(
+        "\n(The first gradient is estimated without error: where p = ½, either word alone says "
+        "(+½, −½).)"
+    )
+
+
+def i_love_you(seed: int) -> None:
+    """S2: J before and after, and the likeliest texts."""
+    env: Any = gym.make("textenv/ILoveYou-v0").unwrapped
+    task = env.task
+    print("\n2. ILoveYou: 1 for exactly 我爱你。, else 0\n")
+    agent = PolicyGradient(None, "textenv/ILoveYou-v0", learning_rate=0.1, seed=seed)
+    for title, tokens in [("before", 0), ("after 40,000 tokens", 40_000)]:
+        agent.learn(tokens)
+        texts = exact.enumerate_texts(task, agent.policy)
+        likeliest = np.argsort(-texts.probabilities)[:3]
+        decoded = [
+            f"{''.join(task.vocabulary.token(t) for t in texts.state.tokens[i] if t < 4)} "
+            f"{texts.probabilities[i]:.3f}"
+            for i in likeliest
+        ]
+        value = exact.value(task, agent.policy)
+        print(f"{title:22} J = {value:.4f}   likeliest: {'   '.join(decoded)}")
+
+
+def reviews(config: DemoConfig) -> None:
+    """A pretrained language model learns to write positive film reviews."""
+    print("\n3. Sentiment: a small language model continues the openings of film reviews\n")
+    run = train(
+        TrainConfig(
+            env="textenv/Sentiment-v0",
+            tokens=config.tokens,
+            folder=_free(config.folder),
+            agent=PolicyGradientConfig(**{**vars(REVIEWS), "seed": config.seed}),
+        ),
+        progress_bar=config.progress_bar,
+    )
+    for title, evaluation in [("It wrote", run.before), ("Now it writes", run.after)]:
+        print(f"\n{title}:")
+        for prompt, text, reward in evaluation.texts[:3]:
+            print(f"  {reward:+.2f}  {prompt} | {text}")
+    print(f"\n{comparison(run.before, run.after)}")
+    print(f"\n{len(run.after.texts):,} fresh texts each, 95 % intervals. Learning curve: "
+          f"{run.folder / 'curve.png'}")  # fmt: skip
+
+
+def _good_bad_lines(title: str, task: Any, policy: TabularLM, seed: int) -> None:
+    """The exact numbers, and under them what 1,000 sampled words say."""
+    good = float(torch.softmax(policy.logits.detach(), dim=1)[0, 0])
+    gradient = exact.gradient(task, policy)[0]
+    numbers = "  ".join(f"{number:+.4f}          " for number in gradient)
+    print(
+        f"{title + ', exact':34}{good:9.4f}{exact.value(task, policy):+18.4f}   {numbers}".rstrip()
+    )
+
+    envs = gym.make_vec("textenv/GoodBad-v0", num_envs=1000)
+    agent = PolicyGradient(policy, envs, group=1, baseline="none", seed=seed)
+    episodes = agent.collect()
+    reward = _plus_minus(episodes.rewards[:, 0])
+    terms = _gradient_terms(agent, episodes)
+    numbers = "  ".join(_plus_minus(terms[:, word]) for word in range(2))
+    print(f"{'  estimated from 1,000 words':34}{'':9}{reward:>18}   {numbers}")
+
+
+def _gradient_terms(agent: PolicyGradient, episodes: Episodes) -> npt.NDArray[np.float64]:
+    """The estimate of ∇J that each text makes by itself, [N, V]."""
+    batch, _ = agent.prepare(episodes)
+    log_probs = agent.policy.score(episodes.prefixes).log_probs
+    terms = []
+    for row in range(len(log_probs)):
+        one = slice(row, row + 1)
+        loss = losses.policy_gradient_loss(
+            log_probs[one], batch.advantages[one], batch.written[one]
+        )
+        (gradient,) = torch.autograd.grad(loss, agent.policy.logits, retain_graph=True)
+        terms.append(-gradient[0].numpy())
+    return np.array(terms)
+
+
+def _plus_minus(values: npt.NDArray[np.float64]) -> str:
+    """The mean with its 95 % half-width."""
+    return f"{values.mean():+.4f} ± {1.96 * values.std() / math.sqrt(len(values)):.4f}"
+
+
+def _free(folder: Path) -> Path:
+    """The folder, or the first of folder-2, folder-3, … that is not there."""
+    number, free = 1, folder
+    while free.exists():
+        number += 1
+        free = folder.with_name(f"{folder.name}-{number}")
+    return free

@@ -1,0 +1,352 @@
+"""`check_vector_env`: is each row of a vector environment the single environment?
+
+The yardstick is Gymnasium's `SyncVectorEnv` of single environments in the same autoreset mode.
+B = rows.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import functools
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import numpy.typing as npt
+from gymnasium.vector import AutoresetMode, SyncVectorEnv
+from gymnasium.vector.utils import batch_space
+from gymnasium.wrappers import TimeLimit
+
+from textenv.errors import InvalidActionError, ResetNeededError
+from textenv.testing.compare import (
+    choose,
+    expect,
+    expect_same,
+    global_generators_untouched,
+    refused,
+    vandalise,
+)
+from textenv.vector_env import TextVectorEnv
+
+UNREAD = -1  # no token: a row that is being reset must not read it
+
+Make = Callable[..., Any]
+
+
+def check_vector_env(
+    make_vector: str | Make,
+    make_single: Make | None = None,
+    *,
+    num_envs: int | Sequence[int] = (1, 2, 5),
+    steps: int = 200,
+    seed: int = 123,
+    tolerance: float = 0.0,
+    **keywords: Any,
+) -> None:
+    """Check that row i of a vector seeded s is the single environment seeded s + i.
+
+    In all three autoreset modes: observations, rewards, flags, infos, `final_obs` and
+    `final_info`; with int32 actions; resets by `reset_mask`; unread actions (NEXT_STEP) and
+    refused steps (DISABLED) of rows that have ended; truncation against `TimeLimit`; lists of
+    seeds and options; fresh arrays and `copy=False`; `state`, `set_state` and deep copies;
+    refused actions; deferred scoring.
+
+    Args:
+        make_vector: An id, or a function that takes `num_envs`, `autoreset_mode`, `copy`,
+            `scoring` and `max_episode_steps` by keyword:
+            `functools.partial(TextVectorEnv, task=my_task)`.
+        make_single: The function that makes the single environment, where `make_vector` is one:
+            `functools.partial(TextEnv, task=my_task)`.
+        num_envs: B, or several to try one after the other.
+        steps: How many steps to compare for each mode and B.
+        seed: Chooses prompts and tokens.
+        tolerance: By how much floats may differ; numbers that come out of a neural network need
+            1e-5.
+        **keywords: For both environments.
+
+    Raises:
+        CheckError: a promise is broken.
+
+    >>> check_vector_env("textenv/ILoveYou-v0", num_envs=2, steps=20)
+    """
+    if isinstance(make_vector, str):
+        make_single = functools.partial(gym.make, make_vector, disable_env_checker=True)
+        make_vector = functools.partial(gym.make_vec, make_vector)
+    if make_single is None:
+        raise ValueError("make_vector is a function: make_single= is needed beside it")
+    pair = _Pair(make_vector, make_single, keywords, seed, tolerance)
+    with global_generators_untouched("the vector environment"):
+        for rows in (num_envs,) if isinstance(num_envs, int) else num_envs:
+            for mode in AutoresetMode:
+                _check_against_singles(pair, rows, mode, steps)
+                _check_time_limit(pair, rows, mode, steps)
+                _check_deferred(pair, rows, mode, steps)
+            _check_before_reset(pair, rows)
+            _check_seeds_and_options(pair, rows)
+            _check_fresh(pair, rows, steps)
+            _check_state(pair, rows)
+            _check_refused(pair, rows)
+
+
+class _Pair:
+    """How to make the vector environment, and its yardstick."""
+
+    def __init__(
+        self, vector: Make, single: Make, keywords: dict[str, Any], seed: int, tolerance: float
+    ) -> None:
+        self._vector, self._single, self._keywords = vector, single, keywords
+        self.seed, self.tolerance = seed, tolerance
+
+    @contextlib.contextmanager
+    def ours(self, rows: int, mode: AutoresetMode, **keywords: Any) -> Iterator[TextVectorEnv]:
+        keywords = {**self._keywords, **keywords}
+        with contextlib.closing(
+            self._vector(num_envs=rows, autoreset_mode=mode, **keywords)
+        ) as envs:
+            yield envs.unwrapped
+
+    @contextlib.contextmanager
+    def singles(
+        self, rows: int, mode: AutoresetMode, limit: int | None = None
+    ) -> Iterator[SyncVectorEnv]:
+        def make() -> gym.Env:
+            env = self._single(**self._keywords)
+            return env if limit is None else TimeLimit(env, limit)
+
+        with contextlib.closing(SyncVectorEnv([make] * rows, autoreset_mode=mode)) as envs:
+            yield envs
+
+    def expect_same(self, ours: Any, expected: Any, what: str) -> None:
+        """Compare what reset or step returned, infos row by row."""
+        rows = len(ours[1]) if len(ours) == 5 else None
+        names = ("observation", "reward", "terminated", "truncated")
+        for name, a, b in zip(names, ours[:-1], expected[:-1], strict=False):
+            expect_same(a, b, f"{name} of {what}", self.tolerance)
+        if rows is None:
+            first = ours[0]
+            rows = len(next(iter(first.values())) if isinstance(first, dict) else first)
+        for row in range(rows):
+            expect_same(
+                _info_of(ours[-1], row),
+                _info_of(expected[-1], row),
+                f"info of row {row} of {what}",
+                self.tolerance,
+            )
+
+
+def _check_against_singles(pair: _Pair, rows: int, mode: AutoresetMode, steps: int) -> None:
+    with pair.ours(rows, mode) as ours, pair.singles(rows, mode) as singles:
+        for name, space in {
+            "observation_space": singles.single_observation_space,
+            "action_space": singles.single_action_space,
+        }.items():
+            expect_same(getattr(ours, f"single_{name}"), space, f"single_{name}")
+            expect_same(getattr(ours, name), batch_space(space, rows), name)
+        expect(ours.metadata.get("autoreset_mode") == mode, "metadata lacks the autoreset mode")
+        expect(ours.autoreset_mode == mode, "the attribute autoreset_mode is missing")
+        _check_run(pair, ours, singles, mode, steps)
+
+
+def _check_time_limit(pair: _Pair, rows: int, mode: AutoresetMode, steps: int) -> None:
+    with pair.ours(rows, mode) as ours:
+        limit = max(1, ours.task.rules.max_tokens // 2)
+    with (
+        pair.ours(rows, mode, max_episode_steps=limit) as ours,
+        pair.singles(rows, mode, limit) as singles,
+    ):
+        _check_run(pair, ours, singles, mode, steps)
+
+
+def _check_run(
+    pair: _Pair, ours: TextVectorEnv, singles: SyncVectorEnv, mode: AutoresetMode, steps: int
+) -> None:
+    what = f"{ours.num_envs} rows with {mode.value}"
+    generator = np.random.default_rng(pair.seed)
+    pair.expect_same(ours.reset(seed=pair.seed), singles.reset(seed=pair.seed), f"reset, {what}")
+    ended = np.zeros(ours.num_envs, dtype=np.bool_)
+    for step in range(steps):
+        if mode == AutoresetMode.DISABLED and ended.any():
+            with refused(ResetNeededError, "step() while a row has ended, DISABLED"):
+                ours.step(_actions(ours, generator))
+            # Gymnasium's environments take the mask out of the options: each gets its own.
+            resets = [envs.reset(options={"reset_mask": ended.copy()}) for envs in (ours, singles)]
+            pair.expect_same(*resets, f"reset_mask before step {step}, {what}")
+            ended[:] = False
+        actions = _actions(ours, generator)
+        unread = ended if mode == AutoresetMode.NEXT_STEP else False
+        result = ours.step(np.where(unread, UNREAD, actions).astype(np.int32))
+        pair.expect_same(result, singles.step(actions), f"step {step}, {what}")
+        ended = result[2] | result[3]
+
+
+def _check_deferred(pair: _Pair, rows: int, mode: AutoresetMode, steps: int) -> None:
+    generator = np.random.default_rng(pair.seed)
+    expected: dict[int, float] = {}
+    with pair.ours(rows, mode) as now, pair.ours(rows, mode, scoring="deferred") as later:
+        now.reset(seed=pair.seed)
+        later.reset(seed=pair.seed)
+        for _ in range(steps):
+            actions = _actions(now, generator)
+            _, rewards, ended, _, _ = now.step(actions)
+            observation, deferred, flags, _, infos = later.step(actions)
+            expect_same(flags, ended, "terminated with deferred scoring")
+            expect_same(deferred, np.where(ended, np.nan, rewards), "rewards to be scored later")
+            infos = infos.get("final_info", infos)
+            found = np.flatnonzero(infos.get("_episode_id", np.zeros(rows, dtype=np.bool_)))
+            expect_same(found, np.flatnonzero(ended), "rows with an episode_id")
+            for row in found.tolist():
+                episode = int(infos["episode_id"][row])
+                expect(episode not in expected, f"the episode_id {episode} was given twice")
+                expected[episode] = float(rewards[row])
+            if mode == AutoresetMode.DISABLED and ended.any():
+                now.reset(options={"reset_mask": ended})
+                later.reset(options={"reset_mask": ended})
+        expect_same(later.score(), expected, "score()", pair.tolerance)
+        expect_same(later.score(), {}, "score() when nothing ended since")
+
+
+def _check_before_reset(pair: _Pair, rows: int) -> None:
+    with pair.ours(rows, AutoresetMode.NEXT_STEP) as ours:
+        with refused(ResetNeededError, "step() before reset()"):
+            ours.step(np.zeros(rows, dtype=np.int64))
+        with refused(ResetNeededError, "reset_mask at the first reset()"):
+            ours.reset(options={"reset_mask": np.ones(rows, dtype=np.bool_)})
+
+
+def _check_seeds_and_options(pair: _Pair, rows: int) -> None:
+    """Lists of seeds, and options as one value and as a list, against singles one by one."""
+    generator = np.random.default_rng(pair.seed)
+    seeds = [int(seed) for seed in generator.permutation(1000)[:rows]]
+    mode = AutoresetMode.NEXT_STEP
+    with pair.ours(rows, mode) as ours, pair.singles(rows, mode) as singles:
+        task = ours.task
+        prompts = generator.integers(len(task.prompts), size=rows).tolist()
+        prefixes = [_unfinished(ours, generator) for _ in range(rows)]
+        cases: list[dict[str, Any]] = [
+            {},
+            {"prefix": prefixes[0]},
+            {"prefix": prefixes},
+            {"prompt_index": prompts[0], "prefix": prefixes},
+            {"prompt_index": prompts},
+            {"prompt": [task.prompt_ids[index] for index in prompts]},
+            {"prompt": task.prompt_ids[prompts[0]], "columns": {"note": "a"}},
+            {"columns": [{"note": row} for row in range(rows)]},
+        ]
+        for options in cases:
+            ours.reset(seed=seeds, options=options)
+            for row, env in enumerate(singles.envs):
+                own = {key: _value(key, value, row) for key, value in options.items()}
+                env.reset(seed=seeds[row], options=own)
+                expected = env.unwrapped.state  # type: ignore[attr-defined]
+                expect_same(_state_of(ours, row), expected, f"row {row} after {options}")
+
+
+def _check_fresh(pair: _Pair, rows: int, steps: int) -> None:
+    mode = AutoresetMode.SAME_STEP
+    with (
+        pair.ours(rows, mode) as ours,
+        pair.ours(rows, mode) as twin,
+        pair.ours(rows, mode, copy=False) as lent,
+    ):
+        generator = np.random.default_rng(pair.seed)
+        results = [envs.reset(seed=pair.seed) for envs in (ours, twin, lent)]
+        memory = _tokens(results[2][0])
+        for _ in range(steps):
+            for result, name in ((results[1], "copy=True"), (results[2], "copy=False")):
+                expect_same(result, results[0], f"what is returned with {name}")
+            expect(_tokens(results[2][0]) is memory, "with copy=False the array is another one")
+            vandalise(results[1])
+            actions = _actions(ours, generator)
+            results = [envs.step(actions) for envs in (ours, twin, lent)]
+
+
+def _check_state(pair: _Pair, rows: int) -> None:
+    """`state`, `set_state` and deep copies come back to the same future, until a row ends."""
+    generator = np.random.default_rng(pair.seed)
+    with pair.ours(rows, AutoresetMode.DISABLED) as ours:
+        ours.reset(seed=pair.seed)
+        for _ in range(20):
+            state, actions = ours.state, _actions(ours, generator)
+            twin = copy.deepcopy(ours)
+            expected = ours.step(actions)
+            after = ours.state
+            expect_same(twin.step(actions), expected, "a step of a deep copy")
+            ours.reset()
+            ours.set_state(state)
+            expect_same(ours.state, state, "the state after set_state(state)")
+            expect_same(ours.step(actions), expected, "a step after set_state(state)")
+            vandalise(ours.state)
+            vandalise(state)
+            expect_same(ours.state, after, "the state whose copies the caller overwrote")
+            ended = expected[2]
+            if ended.any():
+                ours.set_state(after)
+                with refused(ResetNeededError, "step() after set_state with finished rows"):
+                    ours.step(actions)
+                ours.reset(options={"reset_mask": ended})
+
+
+def _check_refused(pair: _Pair, rows: int) -> None:
+    with pair.ours(rows, AutoresetMode.NEXT_STEP) as ours:
+        ours.reset(seed=pair.seed)
+        before = ours.state
+        size = ours.task.rules.vocabulary_size
+        wrong: list[npt.NDArray] = [np.zeros(rows), np.zeros(rows, dtype=np.bool_)]
+        wrong += [np.zeros((rows, 1), dtype=np.int64), np.zeros(rows + 1, dtype=np.int64)]
+        wrong += [np.where(np.arange(rows) == rows - 1, token, 0) for token in (-1, size)]
+        for actions in wrong:
+            with refused(InvalidActionError, f"step({actions!r})"):
+                ours.step(actions)
+            expect_same(ours.state, before, "the state after a refused step")
+        for mask in ([True] * rows, np.ones(rows), np.zeros(rows, dtype=np.bool_)):
+            with refused(ValueError, f"reset_mask {mask!r}"):
+                ours.reset(options={"reset_mask": mask})
+        with refused(ValueError, "a list of seeds that is too long"):
+            ours.reset(seed=list(range(rows + 1)))
+        expect_same(ours.state, before, "the state after a refused reset")
+
+
+def _actions(envs: TextVectorEnv, generator: np.random.Generator) -> npt.NDArray[np.int64]:
+    return np.array([choose(envs.task.rules, generator) for _ in range(envs.num_envs)])
+
+
+def _unfinished(envs: TextVectorEnv, generator: np.random.Generator) -> list[int]:
+    """Ids that a text may begin with and that end it by no token."""
+    rules = envs.task.rules
+    ordinary = [t for t in range(rules.vocabulary_size) if t not in rules.ending_tokens]
+    length = int(generator.integers(rules.max_tokens)) if ordinary else 0
+    return generator.choice(ordinary, size=length).tolist() if length else []
+
+
+def _value(key: str, value: Any, row: int) -> Any:
+    """One row's value of an option that may be one value or a list."""
+    one = not isinstance(value, list)
+    one = one or (key in ("prompt", "prefix") and all(isinstance(part, int) for part in value))
+    return value if one else value[row]
+
+
+def _state_of(envs: TextVectorEnv, row: int) -> Any:
+    tokens, length, prompt_index, columns = envs.state
+    own = None if columns is None else columns[row]
+    return envs.state._replace(
+        tokens=tokens[row],
+        length=int(length[row]),
+        prompt_index=int(prompt_index[row]),
+        columns=own,
+    )
+
+
+def _tokens(observation: Any) -> Any:
+    return observation["observation"] if isinstance(observation, dict) else observation
+
+
+def _info_of(infos: dict[str, Any], row: int) -> dict[str, Any]:
+    """One row's own info out of a vector's: the keys that the row has, by their masks `_key`."""
+    own: dict[str, Any] = {}
+    for key, value in infos.items():
+        if key.startswith("_") or not infos[f"_{key}"][row]:
+            continue
+        own[key] = _info_of(value, row) if isinstance(value, dict) else value[row]
+    return own
