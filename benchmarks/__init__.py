@@ -1,0 +1,1 @@
+"""Benchmarks and experiments, each a command: `python -m benchmarks`."""

@@ -62,17 +62,22 @@ def expected_gradient(
         np.zeros(len(rows), dtype=np.bool_),
     )
     values = agent.value_head(score.hidden)[..., 0].detach()[rows]
-    batch, _ = agent.prepare(episodes, values)
+    batch = agent.prepare(episodes, values=values)
     log_probs = score.log_probs[torch.as_tensor(rows)]
     if agent.config.reduction == "tokens":
         # The number of tokens is that of one tuple: its loss is computed by itself.
         parts = zip(
-            log_probs.split(group), batch.advantages.split(group), batch.written.split(group)
+            log_probs.split(group),
+            batch.advantages.split(group),
+            batch.written.split(group),
+            strict=True,
         )
         each = torch.stack([policy_gradient_loss(*part, "tokens") for part in parts])
         loss = (each * torch.as_tensor(weights)).sum()
     else:
-        weighted = batch.advantages * torch.as_tensor(np.repeat(weights * len(tuples), group))[:, None]
+        weighted = (
+            batch.advantages * torch.as_tensor(np.repeat(weights * len(tuples), group))[:, None]
+        )
         loss = policy_gradient_loss(log_probs, weighted, batch.written)
     policy.zero_grad()
     loss.backward()

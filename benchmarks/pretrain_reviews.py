@@ -19,11 +19,11 @@ import tarfile
 from pathlib import Path
 from typing import Any
 
-from textenv_agents.pretrain import PretrainConfig, pretrain
-from textenv_agents.tokenizer import UNKNOWN, train_tokenizer
 from tokenizers import Tokenizer
 
 from textenv.files import replaced_folder
+from textenv_agents.pretrain import PretrainConfig, pretrain
+from textenv_agents.tokenizer import UNKNOWN, train_tokenizer
 
 TOP = "vaderSentiment-3.3.2"
 SNIPPETS = "hutto_ICWSM_2014/movieReviewSnippets_GroundTruth.txt"

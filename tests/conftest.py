@@ -4,24 +4,21 @@ from __future__ import annotations
 
 import os
 
-os.environ.setdefault("HF_HUB_OFFLINE", "1")  # nothing here may wait for a network
-
-from jaxtyping import install_import_hook
-
-SHAPES = ["textenv.models", "textenv_agents.advantages", "textenv_agents.losses"]
-with install_import_hook(SHAPES, "beartype.beartype"):
-    import textenv.models
-    import textenv_agents.advantages
-    import textenv_agents.losses
-
 import numpy as np
 import pytest
 import torch
+from jaxtyping import install_import_hook
 
-from textenv import Task
-from textenv.models import TabularLM
-from textenv.rewards import Reward
-from textenv.vocabulary import WordVocabulary
+# Before the modules that it shall check are imported, which is why the imports below come late.
+install_import_hook(
+    ["textenv.models", "textenv_agents.advantages", "textenv_agents.losses"], "beartype.beartype"
+)
+os.environ.setdefault("HF_HUB_OFFLINE", "1")  # nothing here may wait for a network
+
+from textenv import Task  # noqa: E402
+from textenv.models import TabularLM  # noqa: E402
+from textenv.rewards import Reward  # noqa: E402
+from textenv.vocabulary import WordVocabulary  # noqa: E402
 
 torch.set_num_threads(1)  # these tensors are too small to share
 

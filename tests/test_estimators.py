@@ -10,9 +10,8 @@ import torch
 
 from benchmarks.bias import BIASED, ESTIMATORS, expected_gradient, tasks
 from textenv import TextVectorEnv, exact
-from textenv_agents import PolicyGradient
+from textenv_agents import PolicyGradient, losses
 from textenv_agents import advantages as adv
-from textenv_agents import losses
 from textenv_agents.rollout import Episodes
 
 UNBIASED = [name for name in ESTIMATORS if not name.startswith(BIASED)]
@@ -62,18 +61,18 @@ def test_the_kl_term_is_unbiased_too(random_task, random_policy, beta):
     texts = exact.enumerate_texts(random_task, random_policy)
     possible = np.flatnonzero(texts.probabilities > 0)
     prefixes = textenv_prefixes(random_task, texts).rows(possible)
-    score = random_policy.score(prefixes)
+    score = random_policy.score(prefixes, distributions=True)
     episodes = Episodes(
         prefixes,
         texts.rewards[possible],
         score.log_probs.detach().numpy(),
         np.zeros(len(possible), dtype=np.bool_),
     )
-    batch, _ = agent.prepare(episodes)
-    weights = torch.as_tensor(texts.probabilities[possible] * len(possible))
-    loss = losses.policy_gradient_loss(
-        score.log_probs, batch.advantages * weights[:, None], batch.written
-    )
+    kl = agent.divergences(prefixes, score)
+    batch = agent.prepare(episodes, kl=kl)
+    weights = torch.as_tensor(texts.probabilities[possible] * len(possible))[:, None]
+    batch = batch._replace(advantages=batch.advantages * weights)
+    loss = agent.loss(batch, score, kl * weights)
     random_policy.zero_grad()
     loss.backward()
 
@@ -108,7 +107,7 @@ def test_the_monte_carlo_mean_lies_in_its_interval(name):
     estimates = []
     for _ in range(1000):
         episodes = agent.collect()
-        batch, _ = agent.prepare(episodes)
+        batch = agent.prepare(episodes)
         log_probs = policy.score(episodes.prefixes).log_probs
         policy.zero_grad()
         losses.policy_gradient_loss(log_probs, batch.advantages, batch.written).backward()

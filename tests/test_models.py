@@ -126,7 +126,7 @@ def test_going_on_token_by_token_is_reading_afresh(kind):
 def test_score_is_next_at_every_position(kind):
     model = make(kind)
     prefixes = random_prefixes(3, rows=9)
-    score = model.score(prefixes, entropy=True, hidden=True, logits=True)
+    score = model.score(prefixes, entropy=True, hidden=True, distributions=True)
     for row in range(len(prefixes)):
         length = int(prefixes.written[row])
         for step in range(length):
@@ -139,7 +139,7 @@ def test_score_is_next_at_every_position(kind):
             torch.testing.assert_close(score.log_probs[row, step], log_probs[token], **close)
             torch.testing.assert_close(score.entropy[row, step], entropies(log_probs), **close)
             torch.testing.assert_close(score.hidden[row, step], answer.hidden[0], **close)
-            torch.testing.assert_close(score.logits[row, step], answer.logits[0], **close)
+            torch.testing.assert_close(score.distributions[row, step], log_probs, **close)
         assert (score.log_probs[row, length:] == 0).all()
 
 

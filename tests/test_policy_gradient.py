@@ -115,7 +115,7 @@ def test_texts_whose_reward_failed_are_dropped(mode):
     failed = episodes.prefixes.tokens[:, 2] == 0
     np.testing.assert_array_equal(episodes.faults, failed)
     assert 0 < failed.sum() < 16
-    batch, _ = agent.prepare(episodes)
+    batch = agent.prepare(episodes)
     assert not batch.advantages[torch.as_tensor(failed)].any()
     agent.learn(100)
     assert agent.skipped > 0
@@ -176,9 +176,12 @@ def test_the_kl_to_itself_is_exactly_zero():
     for policy in (None, LSTMLM(4, 8, generator=torch.Generator().manual_seed(0)).double()):
         agent = PolicyGradient(policy, "textenv/ILoveYou-v0", kl_coefficient=1.0, seed=0)
         episodes = agent.collect()
-        batch, kl = agent.prepare(episodes)
-        np.testing.assert_allclose(batch.rewards, episodes.rewards, atol=1e-12)
-        assert kl == pytest.approx(0.0, abs=1e-12)
+        score = agent.policy.score(episodes.prefixes, distributions=True)
+        kl = agent.divergences(episodes.prefixes, score)
+        assert not kl.any()
+        np.testing.assert_array_equal(agent.prepare(episodes, kl=kl).rewards, episodes.rewards)
+        gradients = torch.autograd.grad(kl.sum(), list(agent.policy.parameters()))
+        assert max(float(gradient.abs().max()) for gradient in gradients) < 1e-12
 
 
 def test_the_entropy_bonus_keeps_the_policy_open():

@@ -15,7 +15,7 @@ from textenv_agents.tokenizer import train_tokenizer
 
 ENGLISH = [
     "It's a dull, tedious film... isn't it?",
-    'Don\'t (ever) see "Jaws 2": we\'ll regret it!',
+    "Don't (ever) see \"Jaws 2\": we'll regret it!",
     "The critics' choice - a naïve, 90 minute co-production.",
 ]
 CHINESE = "我爱你。你爱我吗?"
@@ -31,6 +31,15 @@ def pretrained(folder, lines, **settings):
     text.write_text("\n".join(lines), "utf-8")
     model = folder / settings.pop("name", "model")
     return pretrain(PretrainConfig(text=text, folder=model, **(SMALL | settings)))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread():
+    """Such small models only lose time to a second thread, above all on a busy machine."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module", params=["gpt2", "lstm"])
@@ -146,7 +155,7 @@ def test_a_student_comes_near_its_teacher(tmp_path):
     settings = {"epochs": 8, "learning_rate": 1e-2, "averaging": 0.9}
     teacher = pretrained(tmp_path, GRAMMAR, name="teacher", architecture="lstm", **settings)
     student = pretrained(
-        tmp_path, GRAMMAR, name="student", teachers=(teacher.folder,), teacher_weight=1.0, **settings
+        tmp_path, GRAMMAR, name="student", teachers=(teacher.folder,), teacher_weight=1, **settings
     )
     assert student.perplexity == pytest.approx(teacher.perplexity, rel=0.03)
     with pytest.raises(TextenvError, match="another vocabulary"):
@@ -168,18 +177,28 @@ def test_long_lines_are_cut_into_pieces_and_nothing_is_lost(tmp_path):
     lines = ["one two three four five six seven"] * 20
     result = pretrained(tmp_path, lines, longest=3, epochs=1)
     vocabulary = load(str(result.folder)).vocabulary
-    words = [vocabulary.token(number) for piece in encode(vocabulary, lines[:1], 3) for number in piece]
-    assert words == [
-        "<s>", "▁one", "▁two", "▁three", "▁three", "▁four", "▁five", "▁six", "▁six", "▁seven", "</s>"
-    ]  # fmt: skip
+    pieces = encode(vocabulary, lines[:1], longest=3)
+    assert [" ".join(map(vocabulary.token, piece)) for piece in pieces] == [
+        "<s> ▁one ▁two ▁three",
+        "▁three ▁four ▁five ▁six",
+        "▁six ▁seven </s>",
+    ]
 
 
 def test_rare_words_are_unknown_and_do_not_count(tmp_path):
-    lines = ["a a a"] * 19 + ["a b c"]
-    result = pretrained(tmp_path, lines, vocabulary_size=4, epochs=1, validation_share=0.99)
+    lines = ["a a"] * 20 + [f"a b{number}" for number in range(20)]
+    result = pretrained(tmp_path, lines, vocabulary_size=4, epochs=1, validation_share=0.5)
     assert result.vocabulary_size == 4  # the special ones and "▁a"
-    # 20 lines but one are set aside; each has 4 tokens to predict, of which b and c are unknown
-    assert result.known in (1.0, (19 * 4 - 2) / (19 * 4))
+    _, validation = split(lines, 0.5, seed=0)
+    # A line has three tokens to predict, in "a b7" one more: b, 7.
+    unknown = 2 * sum("b" in line for line in validation)
+    total = sum(4 if "b" in line else 3 for line in validation)
+    assert result.known == pytest.approx(1 - unknown / total)
+
+
+def test_there_is_always_something_to_learn_from_and_something_set_aside():
+    for share in (0.001, 0.999):
+        assert min(map(len, split(["line"] * 10, share, seed=0))) == 1
 
 
 def test_a_bad_text_file_is_named_before_any_work(tmp_path):

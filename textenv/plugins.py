@@ -12,6 +12,8 @@ from collections.abc import Mapping
 from enum import Enum
 from typing import Any, ClassVar, Self
 
+import numpy as np
+
 from textenv.errors import NotSerialisableError, UnknownNameError
 
 
@@ -115,6 +117,8 @@ def to_json_form(value: Any) -> Any:
             return Held(value)
     if isinstance(value, Enum):
         return value.value
+    if isinstance(value, np.generic):
+        return value.item()
     if isinstance(value, os.PathLike):
         return os.fspath(value)
     try:

@@ -178,9 +178,8 @@ class SpecProperty:
             return
         fields = {f.name: getattr(spec, f.name) for f in dataclasses.fields(EnvSpec) if f.init}
         keywords = dict(fields["kwargs"])
-        reward = keywords.get("reward")
-        if reward is not None and not isinstance(reward, Held):
-            keywords["reward"] = as_reward(reward)  # importable functions have a JSON form too
+        if callable(keywords.get("reward")):
+            keywords["reward"] = as_reward(keywords["reward"])  # its name, if it is importable
         fields["kwargs"] = {key: to_json_form(value) for key, value in keywords.items()}
         made = TextSpec(**fields)
         self._spec = made

@@ -6,7 +6,7 @@ A task knows nothing of what the agent sees or may do. The tasks that have an id
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
@@ -55,11 +55,12 @@ class Task:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "reward", as_reward(self.reward))
-        if isinstance(self.prompts, str) or not len(self.prompts):
+        if isinstance(self.prompts, str | Set | Mapping) or not len(self.prompts):
             raise ValueError(
                 f"prompts must be a list with at least one text, got {self.prompts!r}; "
                 'a task without prompts has prompts=[""]'
             )
+        object.__setattr__(self, "prompts", tuple(self.prompts))  # the caller's list may change
         for number, prompt in enumerate(self.prompts):
             if not isinstance(prompt, str):
                 raise ValueError(f"prompt {number} is no text but {prompt!r}")

@@ -36,7 +36,7 @@ class PolicyGradientConfig:
     entropy_coefficient: float = 0.0
     """Weight of the policy's entropy at each token."""
     kl_coefficient: float = 0.0
-    """β: each token pays −β·(log π − log ρ), ρ being the policy as it was handed in."""
+    """β, the price of a nat of KL(π‖ρ), ρ being the policy as it was handed in."""
 
     # The step.
     optimizer: Literal["adam", "sgd"] = "adam"

@@ -47,12 +47,12 @@ def read_lines(path: Path) -> list[str]:
 
 
 def split(lines: Sequence[str], validation_share: float, seed: int) -> tuple[list[str], list[str]]:
-    """Set a share of the lines aside, at least one; return the others first, in their order.
+    """Set a share of the lines aside, at least one and not all; return the others first.
 
     >>> split(["a", "b", "c", "d"], 0.25, seed=0)
     (['a', 'b', 'd'], ['c'])
     """
-    aside = max(1, round(len(lines) * validation_share))
+    aside = min(max(1, round(len(lines) * validation_share)), len(lines) - 1)
     chosen = set(np.random.default_rng(seed).permutation(len(lines))[:aside].tolist())
     rest = [line for number, line in enumerate(lines) if number not in chosen]
     return rest, [lines[number] for number in sorted(chosen)]

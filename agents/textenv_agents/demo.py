@@ -139,7 +139,7 @@ def _good_bad_lines(title: str, task: Any, policy: TabularLM, seed: int) -> None
 
 def _gradient_terms(agent: PolicyGradient, episodes: Episodes) -> npt.NDArray[np.float64]:
     """The estimate of ∇J that each text makes by itself, [N, V]."""
-    batch, _ = agent.prepare(episodes)
+    batch = agent.prepare(episodes)
     log_probs = agent.policy.score(episodes.prefixes).log_probs
     terms = []
     for row in range(len(log_probs)):

@@ -111,13 +111,11 @@ def divergence(
     policy: LanguageModel, reference: LanguageModel, prefixes: Prefixes
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
     """Σ_t KL(π(·|s_t)‖ρ(·|s_t)) of each text, and Σ_t log ρ(a_t|s_t): float64 [N] each."""
-    ours = policy.score(prefixes, logits=True)
-    theirs = reference.score(prefixes, logits=True)
-    assert ours.logits is not None
-    assert theirs.logits is not None
-    steps = kl_divergences(
-        torch.log_softmax(ours.logits, dim=-1), torch.log_softmax(theirs.logits, dim=-1)
-    )
+    ours = policy.score(prefixes, distributions=True)
+    theirs = reference.score(prefixes, distributions=True)
+    assert ours.distributions is not None
+    assert theirs.distributions is not None
+    steps = kl_divergences(ours.distributions, theirs.distributions)  # [N, T]
     written = np.arange(steps.shape[1]) < prefixes.written[:, None]
     steps = steps.masked_fill(~torch.as_tensor(written, device=steps.device), 0.0)
     return (

@@ -34,6 +34,20 @@ def entropy_loss(
     return -_reduced(entropy.masked_fill(~written, 0.0), written, reduction)
 
 
+def kl_loss(
+    kl: Float[Tensor, "batch time"],
+    written: Bool[Tensor, "batch time"],
+    reduction: str = "episodes",
+) -> Float[Tensor, ""]:
+    """(1/B)·Σ_i Σ_t KL(π(·|s_it)‖ρ(·|s_it)), with gradient.
+
+    Its gradient is one half of ∇KL(π‖ρ): how π changes in the states that are visited. The other
+    half, how the visited states change, is that of a reward of −KL(π(·|s_k)‖ρ(·|s_k)) that each
+    later state k > t pays to a_t.
+    """
+    return _reduced(kl.masked_fill(~written, 0.0), written, reduction)
+
+
 def value_loss(
     values: Float[Tensor, "batch time"],
     returns: Float[Tensor, "batch time"],

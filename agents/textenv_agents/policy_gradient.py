@@ -3,9 +3,10 @@
     ∇J = E[Σ_t ∇log π(a_t|s_t)·A_t],   Δθ = α·∇J
 
 (Williams 1992; Sutton et al. 2000; leave-one-out: Kool et al. 2019, Ahmadian et al. 2024.) One
-gradient step per batch of fresh texts, so that every estimator is on-policy. The KL to the
-starting policy is a term of each token's reward, −β·(log π − log ρ), whose mean is −β·KL exactly.
-Left out here: several epochs on one batch, clipping, adapters.
+gradient step per batch of fresh texts, so that every estimator is on-policy. The objective may hold
+−β·KL(π‖ρ), ρ being the starting policy: its gradient is estimated without bias from the exact
+divergence at each state that was visited, which has far less variance than log π − log ρ of the
+tokens that were drawn. Left out here: several epochs on one batch, clipping, adapters.
 """
 
 from __future__ import annotations
@@ -24,7 +25,8 @@ from stable_baselines3.common.logger import Logger
 from torch import Tensor, nn
 
 import textenv
-from textenv.models import LanguageModel, Prefixes, load
+from textenv.models import LanguageModel, Prefixes, Score, load
+from textenv.models.base import kl_divergences
 from textenv_agents import advantages as adv
 from textenv_agents import checkpoint, losses
 from textenv_agents.config import PolicyGradientConfig
@@ -171,26 +173,22 @@ class PolicyGradient:
             FloatingPointError: the loss or the gradient is not finite; the weights are unchanged.
         """
         config = self.config
-        use_value = config.baseline == "value"
+        use_value, use_kl = config.baseline == "value", config.kl_coefficient > 0
         score = self.policy.score(
-            episodes.prefixes, entropy=config.entropy_coefficient > 0, hidden=use_value
+            episodes.prefixes,
+            entropy=config.entropy_coefficient > 0,
+            hidden=use_value,
+            distributions=use_kl,
         )
+        kl = self.divergences(episodes.prefixes, score) if use_kl else None
         values = None
         if score.hidden is not None:
             values = self.value_head(score.hidden.detach())[..., 0]  # [B, T]
-        batch, kl = self.prepare(episodes, None if values is None else values.detach())
-        loss = losses.policy_gradient_loss(
-            score.log_probs, batch.advantages, batch.written, config.reduction
-        )
-        if score.entropy is not None:
-            bonus = losses.entropy_loss(score.entropy, batch.written, config.reduction)
-            loss = loss + config.entropy_coefficient * bonus
-        norm = self._descend(loss)
-        metrics = {
-            "train/loss": float(loss.detach()),
-            "train/gradient_norm": norm,
-            "rollout/kl": kl,
-        }
+        batch = self.prepare(episodes, kl=kl, values=values)
+        loss = self.loss(batch, score, kl)
+        metrics = {"train/gradient_norm": self._descend(loss), "train/loss": float(loss.detach())}
+        if kl is not None:
+            metrics["rollout/kl"] = float(losses.kl_loss(kl.detach(), batch.written))
         if values is not None:
             error = losses.value_loss(values, batch.returns, batch.written)
             self.value_optimizer.zero_grad()
@@ -201,28 +199,32 @@ class PolicyGradient:
             self.running_mean.update(float(batch.returns[:, 0][batch.counts > 0].mean()))
         return metrics
 
-    def prepare(self, episodes: Episodes, values: Tensor | None = None) -> tuple[Batch, float]:
+    def divergences(self, prefixes: Prefixes, score: Score) -> Tensor:
+        """KL(π(·|s_t)‖ρ(·|s_t)) at every written token, [B, T], with gradient in π."""
+        with torch.no_grad():
+            reference = self.reference.score(prefixes, distributions=True).distributions
+        assert score.distributions is not None
+        assert reference is not None
+        return kl_divergences(score.distributions, reference)
+
+    def prepare(
+        self, episodes: Episodes, *, kl: Tensor | None = None, values: Tensor | None = None
+    ) -> Batch:
         """Compute rewards with the KL term, returns and advantages.
 
         Args:
             episodes: N texts.
+            kl: The divergence at each state, [N, T]; a token pays for that of the states after it.
             values: V(s_t), [N, T], for the learned baseline.
-
-        Returns:
-            The batch, and the mean over texts of Σ_t (log π − log ρ), an estimate of the KL.
         """
         config = self.config
         place: dict[str, Any] = {"device": self.policy.device, "dtype": torch.float64}
         written = torch.as_tensor(episodes.written, device=self.policy.device)
         counts = torch.as_tensor(~episodes.faults, **place)
         rewards = torch.as_tensor(episodes.rewards, **place)
-        kl = 0.0
-        if config.kl_coefficient:
-            with torch.no_grad():
-                reference = self.reference.score(episodes.prefixes).log_probs
-            ratio = torch.as_tensor(episodes.log_probs, **place) - reference.to(torch.float64)
-            rewards = rewards - config.kl_coefficient * ratio
-            kl = float(ratio.sum(dim=1).mean())
+        if kl is not None:
+            later = nn.functional.pad(kl.detach().to(rewards).masked_fill(~written, 0.0), (0, 1))
+            rewards = rewards - config.kl_coefficient * later[:, 1:]
         to_go = config.returns == "to_go"
         returns = adv.reward_to_go(rewards) if to_go else adv.total_return(rewards)
         advantages = returns
@@ -230,7 +232,7 @@ class PolicyGradient:
             advantages = returns - self.running_mean.value
         elif config.baseline == "value":
             assert values is not None
-            advantages = returns - values.to(returns)
+            advantages = returns - values.detach().to(returns)
         elif config.baseline == "leave_one_out":
             advantages = adv.leave_one_out(returns, config.group, counts)
         if config.normalise:
@@ -238,7 +240,21 @@ class PolicyGradient:
         # Texts that do not count drop out, and the others weigh as much as a full batch would.
         share = counts / counts.mean().clamp(min=1e-12)
         advantages = (advantages * share[:, None]).to(next(self.policy.parameters()).dtype)
-        return Batch(rewards, returns.to(advantages), advantages, written, counts), kl
+        return Batch(rewards, returns.to(advantages), advantages, written, counts)
+
+    def loss(self, batch: Batch, score: Score, kl: Tensor | None) -> Tensor:
+        """−(the estimate of J − β·KL + c·H), whose gradient is the step's direction."""
+        config = self.config
+        loss = losses.policy_gradient_loss(
+            score.log_probs, batch.advantages, batch.written, config.reduction
+        )
+        if kl is not None:
+            near = losses.kl_loss(kl, batch.written, config.reduction)
+            loss = loss + config.kl_coefficient * near
+        if score.entropy is not None:
+            bonus = losses.entropy_loss(score.entropy, batch.written, config.reduction)
+            loss = loss + config.entropy_coefficient * bonus
+        return loss
 
     def predict(
         self,

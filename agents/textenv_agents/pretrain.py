@@ -72,35 +72,9 @@ def pretrain(config: PretrainConfig) -> PretrainResult:
     lines = read_lines(config.text)
     if config.folder.exists() and (not config.folder.is_dir() or any(config.folder.iterdir())):
         raise TextenvError(f"{str(config.folder)!r} is not an empty folder: name another one")
-    training, validation = split(lines, config.validation_share, config.split_seed)
-    tokenizer = train_tokenizer(training, config.tokenizer, config.vocabulary_size)
-    start, unknown = (tokenizer.get_vocab()[piece] for piece in (START, UNKNOWN))
-    vocabulary = TokenizerVocabulary(
-        for_transformers(tokenizer, config.longest), suppressed_tokens=[start, unknown]
-    )
-    teachers = [_teacher(folder, vocabulary) for folder in config.teachers]
-    learned = encode(vocabulary, training, config.longest)
-    set_aside = encode(vocabulary, validation, config.longest)
     with torch.random.fork_rng(devices=[]):  # dropout draws from torch's global generator
         torch.manual_seed(config.seed)
-        first = new_model(config, vocabulary)
-        model, history = _train(first, teachers, learned, set_aside, config)
-    sharpen(model, config.temperature)
-    with replaced_folder(config.folder) as temporary:
-        model.save_pretrained(temporary, dtype=torch.float16)
-        if isinstance(model, LSTMLM):  # transformers writes this file itself
-            special = {"suppress_tokens": list(vocabulary.suppressed_tokens)}
-            (temporary / "generation_config.json").write_text(json.dumps(special), "utf-8")
-        result = PretrainResult(
-            folder=config.folder,
-            perplexity=perplexity(load(str(temporary)), set_aside),  # of what was really stored
-            history=history,
-            parameters=sum(parameter.numel() for parameter in model.parameters()),
-            vocabulary_size=vocabulary.size,
-            known=1 - _share(set_aside, unknown),
-        )
-        (temporary / "README.md").write_text(model_card(config, result, len(learned)), "utf-8")
-    return result
+        return _pretrain(config, lines)
 
 
 def perplexity(model: LanguageModel, texts: Sequence[Sequence[int]]) -> float:
@@ -117,6 +91,36 @@ def perplexity(model: LanguageModel, texts: Sequence[Sequence[int]]) -> float:
             total -= log_probs.gather(1, targets[:, None]).double().sum().item()
             count += len(targets)
     return torch.tensor(total / count, dtype=torch.float64).exp().item()
+
+
+def _pretrain(config: PretrainConfig, lines: list[str]) -> PretrainResult:
+    training, validation = split(lines, config.validation_share, config.split_seed)
+    tokenizer = train_tokenizer(training, config.tokenizer, config.vocabulary_size)
+    start, unknown = (tokenizer.get_vocab()[piece] for piece in (START, UNKNOWN))
+    vocabulary = TokenizerVocabulary(
+        for_transformers(tokenizer, config.longest), suppressed_tokens=[start, unknown]
+    )
+    teachers = [_teacher(folder, vocabulary) for folder in config.teachers]
+    learned = encode(vocabulary, training, config.longest)
+    set_aside = encode(vocabulary, validation, config.longest)
+    first = new_model(config, vocabulary)
+    model, history = _train(first, teachers, learned, set_aside, config)
+    sharpen(model, config.temperature)
+    with replaced_folder(config.folder) as temporary:
+        model.save_pretrained(temporary, dtype=torch.float16)
+        if isinstance(model, LSTMLM):  # transformers writes this file itself
+            special = {"suppress_tokens": list(vocabulary.suppressed_tokens)}
+            (temporary / "generation_config.json").write_text(json.dumps(special), "utf-8")
+        result = PretrainResult(
+            folder=config.folder,
+            perplexity=perplexity(load(str(temporary)), set_aside),  # of what was really stored
+            history=history,
+            parameters=sum(parameter.numel() for parameter in model.parameters()),
+            vocabulary_size=vocabulary.size,
+            known=1 - _share(set_aside, unknown),
+        )
+        (temporary / "README.md").write_text(model_card(config, result, len(learned)), "utf-8")
+    return result
 
 
 def _train(

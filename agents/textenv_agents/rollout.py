@@ -111,5 +111,6 @@ def _tokens(observation: Any) -> Any:
 
 
 def _faults(infos: dict[str, Any], rows: int) -> npt.NDArray[np.bool_]:
-    found = infos.get("_reward_fault", infos.get("final_info", {}).get("_reward_fault"))
-    return np.zeros(rows, dtype=np.bool_) if found is None else found
+    none = np.zeros(rows, dtype=np.bool_)
+    final = infos.get("final_info", {})  # SAME_STEP: what is said of texts that have just ended
+    return infos.get("_reward_fault", none) | final.get("_reward_fault", none)

@@ -44,13 +44,13 @@ class Score(NamedTuple):
     log_probs: [B, T], log π(a_t | s_t) of what is written.
     entropy: [B, T], of π(· | s_t); None unless asked for.
     hidden: [B, T, H], the state from which token t is predicted; None unless asked for.
-    logits: [B, T, V], of the states s_t; None unless asked for.
+    distributions: [B, T, V], log π(· | s_t); None unless asked for. They are not set to 0.
     """
 
     log_probs: Tensor
     entropy: Tensor | None = None
     hidden: Tensor | None = None
-    logits: Tensor | None = None
+    distributions: Tensor | None = None
 
 
 class LanguageModel(nn.Module):
@@ -97,7 +97,7 @@ class LanguageModel(nn.Module):
         written: Bool[np.ndarray, "batch time"] | None = None,
         entropy: bool = False,
         hidden: bool = False,
-        logits: bool = False,
+        distributions: bool = False,
     ) -> Score:
         """Return the log-probabilities of what is written, in one pass, with gradient.
 
@@ -106,7 +106,7 @@ class LanguageModel(nn.Module):
             written: The positions that count, bool [B, T]; None: all that are written.
             entropy: Return the entropies too.
             hidden: Return the hidden states too.
-            logits: Return the logits too.
+            distributions: Return log π(· | s_t) too.
         """
         self.check(prefixes)
         width = prefixes.tokens.shape[1] - prefixes.start
@@ -118,18 +118,18 @@ class LanguageModel(nn.Module):
         if longest == 0:
             nothing = torch.zeros(len(prefixes), width, device=device)
             return Score(nothing, nothing if entropy else None)
-        all_logits, states = self.read(prefixes, hidden=hidden)
+        logits, states = self.read(prefixes, hidden=hidden)
         tokens = prefixes.tokens[:, prefixes.start : prefixes.start + longest]
         chosen = torch.as_tensor(np.where(counts, tokens, 0), device=device)
         where = torch.as_tensor(counts, device=device)
-        log_probs = torch.log_softmax(all_logits, dim=-1)  # [B, longest, V]
+        log_probs = torch.log_softmax(logits, dim=-1)  # [B, longest, V]
         taken = log_probs.gather(-1, chosen[..., None])[..., 0]  # [B, longest]
         missing = width - longest
         return Score(
             _pad(taken.masked_fill(~where, 0.0), missing),
             _pad(entropies(log_probs).masked_fill(~where, 0.0), missing) if entropy else None,
             None if states is None else _pad(states, missing, axes=2),
-            _pad(all_logits, missing, axes=2) if logits else None,
+            _pad(log_probs, missing, axes=2) if distributions else None,
         )
 
     @property

@@ -28,12 +28,12 @@ def expect(holds: Any, message: str) -> None:
 
 def expect_same(ours: Any, expected: Any, what: str, tolerance: float = 0.0) -> None:
     """Raise a CheckError that shows the first difference, if there is one."""
-    found = difference(ours, expected, tolerance)
+    found = difference(ours, expected, tolerance, what)
     if found:
-        raise CheckError(f"{what}: {found}")
+        raise CheckError(found)
 
 
-def difference(ours: Any, expected: Any, tolerance: float = 0.0, place: str = "") -> str | None:
+def difference(ours: Any, expected: Any, tolerance: float = 0.0, place: str = "it") -> str | None:
     """Say where two values differ first, in words; None where they are the same.
 
     Types, shapes and dtypes count. NaN equals NaN.
@@ -42,30 +42,29 @@ def difference(ours: Any, expected: Any, tolerance: float = 0.0, place: str = ""
         ours: Nested dicts, tuples and lists of arrays, numbers, texts and None.
         expected: What it should be.
         tolerance: By how much two floats may differ.
-        place: Where in the whole the two stand, for the message.
+        place: What is compared, for the message.
     """
-    where = place or "the value"
     if isinstance(expected, Mapping) and isinstance(ours, Mapping):
         if ours.keys() != expected.keys():
-            return f"{where} has the keys {sorted(ours)}, expected {sorted(expected)}"
+            return f"{place} has the keys {sorted(ours)}, expected {sorted(expected)}"
         pairs = [(f"{place}[{key!r}]", ours[key], expected[key]) for key in expected]
         return _first_difference(pairs, tolerance)
     if isinstance(expected, tuple | list) and isinstance(ours, tuple | list):
         if len(ours) != len(expected):
-            return f"{where} has {len(ours)} parts, expected {len(expected)}"
+            return f"{place} has {len(ours)} parts, expected {len(expected)}"
         fields = getattr(expected, "_fields", None) or range(len(expected))
         zipped = zip(fields, ours, expected, strict=True)
         return _first_difference([(f"{place}[{key}]", a, b) for key, a, b in zipped], tolerance)
     if isinstance(expected, np.ndarray) and isinstance(ours, np.ndarray):
-        return _array_difference(ours, expected, tolerance, where)
+        return _array_difference(ours, expected, tolerance, place)
     if type(ours) is not type(expected):
-        return f"{where} is {ours!r} ({type(ours).__name__}), expected {expected!r}"
+        return f"{place} is {ours!r} ({type(ours).__name__}), expected {expected!r}"
     if isinstance(expected, float):
         same = ours == expected or (math.isnan(ours) and math.isnan(expected))
         same = same or abs(ours - expected) <= tolerance
     else:
         same = bool(ours == expected)
-    return None if same else f"{where} is {ours!r}, expected {expected!r}"
+    return None if same else f"{place} is {ours!r}, expected {expected!r}"
 
 
 @contextmanager
@@ -95,10 +94,14 @@ def arrays_in(value: Any) -> Iterator[npt.NDArray]:
 
 
 def vandalise(value: Any) -> None:
-    """Overwrite every array inside: if an environment lent its own memory, it shows later."""
+    """Change every array inside: if an environment lent its own memory, it shows later."""
     for array in arrays_in(value):
-        if array.flags.writeable:
-            array[...] = None if array.dtype == object else 1
+        if not array.flags.writeable:
+            continue
+        if array.dtype == object:
+            array[...] = None
+        else:
+            array[...] = ~array if array.dtype == np.bool_ else array + 1
 
 
 def texts_in(value: Any) -> list[str]:

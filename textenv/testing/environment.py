@@ -75,8 +75,8 @@ def check_env(
         _check_spaces(inner)
         _check_before_reset(inner)
         _check_episodes(inner, seed)
-        _check_actions(inner, seed)
         _check_seeds(inner, seed)
+        _check_actions(inner, seed)
         _check_fresh(inner, seed)
         _check_state(inner, seed)
         _check_deepcopy(inner, seed)
@@ -268,7 +268,9 @@ def _check_transition(env: TextEnv, seed: int) -> None:
 def _check_prefixes(env: TextEnv, seed: int) -> None:
     """A reset to a prefix is the state, and has the future, that stepping there has."""
     rules, generator = env.task.rules, np.random.default_rng(seed)
-    observations, results, tokens = [env.reset(seed=seed)[0]], [], []
+    observations = [env.reset(seed=seed)[0]]
+    results: list[Any] = []
+    tokens: list[int] = []
     index = env.state.prompt_index
     while not (results and results[-1][2]):
         tokens.append(choose(rules, generator))

@@ -120,20 +120,21 @@ def _texts(
         if prompts is not None or completion_ids is not None or columns:
             raise ValueError("prompts, completion_ids and columns belong to completions: give both")
         completions = [text for text in COMPLETIONS if _can_say(vocabulary, text)]
-    whole, columns = list(completions), {name: list(column) for name, column in columns.items()}
-    starts = [""] * len(whole) if prompts is None else list(prompts)
-    for name, column in {"prompts": starts, **columns}.items():
+    whole = list(completions)
+    starts: list[Any] = [""] * len(whole) if prompts is None else list(prompts)
+    given = {name: list(column) for name, column in columns.items()}
+    for name, column in {"prompts": starts, **given}.items():
         if len(column) != len(whole):
             raise ValueError(f"{len(whole)} completions, but {len(column)} {name}")
     if completion_ids is None:
         added = [text for text in ALWAYS if _can_say(vocabulary, text)]
         whole += added
-        for column in (starts, *columns.values()):
+        for column in (starts, *given.values()):
             # They take the place of the first text: its prompt, its columns.
             column += (column[:1] or [""]) * len(added)
         completion_ids = [_ids(vocabulary, text) for text in whole]
     needed = {name: list(whole) for name in reward.columns}
-    return Texts(starts, whole, [list(row) for row in completion_ids], {**needed, **columns})
+    return Texts(starts, whole, [list(row) for row in completion_ids], {**needed, **given})
 
 
 def _can_say(vocabulary: Vocabulary | None, text: str) -> bool:

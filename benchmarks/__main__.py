@@ -1,0 +1,28 @@
+"""`python -m benchmarks NAME`: each benchmark is a command that prints its own table."""
+
+from __future__ import annotations
+
+import sys
+from importlib import import_module
+
+NAMES = {
+    "speed": "environment steps a second, as ratios of references in the same run",
+    "bias": "the exact bias of each gradient estimator on small tasks",
+    "sentiment": "Sentiment-v0 before and after training, over seeds",
+}
+
+
+def main() -> int:
+    """Run the benchmark that the first argument names."""
+    if len(sys.argv) < 2 or sys.argv[1] not in NAMES:
+        print("usage: python -m benchmarks NAME …\n")
+        for name, text in NAMES.items():
+            print(f"  {name:10} {text}")
+        return 2
+    name = sys.argv.pop(1)
+    import_module(f"benchmarks.{name}").main()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
