@@ -277,8 +277,10 @@ class TestActions:
 
     @pytest.mark.parametrize(
         "action",
-        [-1, 5, 2**70, 1.0, np.float64(1), True, np.bool_(1), [1], np.array([1]), "1", None]
-        + [torch.tensor(1.0), torch.tensor(True), torch.tensor([1, 2])],
+        [
+            *(-1, 5, 2**70, 1.0, np.float64(1), True, np.bool_(1), [1], np.array([1]), "1", None),
+            *(torch.tensor(1.0), torch.tensor(True), torch.tensor([1, 2])),
+        ],
     )
     def test_anything_else_is_refused_and_nothing_is_lost(self, action):
         env = started("a")
@@ -321,7 +323,7 @@ class TestRewards:
         env = started("a", task(reward=reward))
         env.step(1)
         for _ in range(2):
-            with pytest.raises(RewardFaultError, match="'Broken' raised ZeroDivisionError.*'b'"):
+            with pytest.raises(RewardFaultError, match=r"'Broken' raised ZeroDivisionError.*'b'"):
                 env.step(4)
             assert env.state.tokens.tolist() == [5, 0, 1, 5, 5]
         reward.wrong = set()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import gymnasium as gym
@@ -162,7 +163,7 @@ def test_texts_and_probabilities_by_brute_force(random_task, random_policy):
         everything.state.tokens, everything.state.length, everything.probabilities, strict=True
     ):
         path = [4, *tokens[:length].tolist()]
-        product = math.prod(table[before, after] for before, after in zip(path, path[1:]))
+        product = math.prod(table[before, after] for before, after in itertools.pairwise(path))
         assert probability == pytest.approx(product)
 
 

@@ -180,6 +180,12 @@ class ForgetsTheLength(TextEnv):
         super().set_state(state._replace(length=0))
 
 
+class KeepsTheCallersState(TextEnv):
+    def set_state(self, state):
+        super().set_state(state)
+        self._state = state
+
+
 class NeverOverOnceSet(TextEnv):
     def set_state(self, state):
         super().set_state(state)
@@ -274,6 +280,7 @@ BROKEN = {
     IgnoresTheSeed: "two runs",
     LendsItsState: "the state",
     ForgetsTheLength: "set_state",
+    KeepsTheCallersState: "the caller's changes",
     NeverOverOnceSet: "finished state that was set",
     TakesAnyState: "state of another task",
     CopiesAreItself: "deep copy",
@@ -517,6 +524,20 @@ class ResetsAll(TextVectorEnv):
         return super().reset(seed=seed, options=options)
 
 
+class ForgetsWhichHaveEnded(TextVectorEnv):
+    def reset(self, *, seed=None, options=None):
+        result = super().reset(seed=seed, options=options)
+        self._finish(np.zeros(self.num_envs, dtype=np.bool_))
+        return result
+
+
+class LendsItsFlags(TextVectorEnv):
+    def _finish(self, finished):
+        super()._finish(finished)
+        if self.autoreset_mode != AutoresetMode.SAME_STEP:
+            self._finished = finished
+
+
 class StartsByItself(TextVectorEnv):
     def step(self, actions):
         if self._state is None:
@@ -551,6 +572,8 @@ BROKEN_VECTORS = {
     ClipsActions: "step|must raise",
     Refuses32Bits: "no int32",
     ResetsAll: "reset_mask",
+    ForgetsWhichHaveEnded: "DISABLED|row . has -1",
+    LendsItsFlags: "copy=True|out of bounds",
     StartsByItself: "before reset",
     SharesTheGlobalGenerator: "numpy.random",
 }
@@ -569,7 +592,8 @@ def test_a_good_vector_environment_passes(mask):
 @pytest.mark.parametrize("broken", BROKEN_VECTORS)
 def test_check_vector_env_catches(broken):
     pattern = f"(?s){BROKEN_VECTORS[broken]}"
-    with pytest.raises((CheckError, InvalidActionError), match=pattern):
+    # What breaks in the middle of a step, because its state is wrong by then, is caught as well.
+    with pytest.raises((CheckError, InvalidActionError, IndexError), match=pattern):
         check_small_vector(broken)
 
 

@@ -10,7 +10,7 @@ import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFont
 
 from textenv import glyphs
-from textenv.layout import Piece, clusters, wrap
+from textenv.layout import Piece, wrap
 
 # Pixels. Both sides are even, as video codecs want them.
 WIDTH, HEIGHT = 640, 360
@@ -74,11 +74,9 @@ def _write(canvas: ImageDraw.ImageDraw, x: float, top: float, line: list[Piece])
 
 def _runs(text: str) -> Iterator[tuple[str, ImageFont.FreeTypeFont | None, float]]:
     """Split text into stretches of one font, and into single characters where there is none."""
-    shapes = filter(None, map(glyphs.drawable, clusters(text)))
-    for font, group in groupby(shapes, glyphs.font_for):
-        run = "".join(group)
-        if font is not None:
-            yield run, font, font.getlength(run)
+    for font, group in groupby(glyphs.shapes(text), glyphs.font_for):
+        if font is None:
+            yield from ((character, None, glyphs.box_width(character)) for character in group)
         else:
-            for character in run:
-                yield character, None, glyphs.box_width(character)
+            run = "".join(group)
+            yield run, font, font.getlength(run)

@@ -7,9 +7,12 @@ when a character needs them. Pillow's own font, which has little more than ASCII
 from __future__ import annotations
 
 import unicodedata
+from collections.abc import Iterator
 from functools import cache
 
 from PIL import ImageDraw, ImageFont
+
+from textenv.layout import clusters
 
 SIZE = 24  # pixels
 DIGIT_SIZE = 11  # of the digits in a missing character's box
@@ -42,14 +45,23 @@ def drawable(text: str) -> str:
     )
 
 
+def shapes(text: str) -> Iterator[str]:
+    """Split text into what is drawn with one font: characters, with their marks if one has both."""
+    for cluster in map(drawable, clusters(text)):
+        if len(cluster) > 1 and font_for(cluster) is None:
+            yield from cluster
+        elif cluster:
+            yield cluster
+
+
 @cache
 def advance(cluster: str) -> float:
     """Return how many pixels a character with its combining marks takes on the line."""
-    cluster = drawable(cluster)
-    font = font_for(cluster)
-    if font is None:
-        return sum(box_width(character) for character in cluster)
-    return font.getlength(cluster)
+    width = 0.0
+    for shape in shapes(cluster):
+        font = font_for(shape)
+        width += box_width(shape) if font is None else font.getlength(shape)
+    return width
 
 
 @cache

@@ -194,7 +194,7 @@ def _painted(pieces: Iterable[Piece]) -> str:
     painted = ""
     for text, style in pieces:
         escape = ESCAPES.get(style, "")
-        painted += f"{escape}{text}\x1b[0m" if escape else text
+        painted += f"{escape}{text}\x1b[0m" if escape and text else text
     return painted
 
 

@@ -270,7 +270,8 @@ class TextVectorEnv(SpecProperty, VectorEnv):
 
     def close_extras(self, **_: Any) -> None:
         """Stop the reward's worker process, if there is one."""
-        self._scorer.close()
+        if hasattr(self, "_scorer"):  # older Gymnasiums close what could not be made, too
+            self._scorer.close()
 
     # What step() and reset() are made of, in the order of their use.
 

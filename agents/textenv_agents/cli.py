@@ -31,11 +31,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         guess = f" Did you mean {near[0]!r}?" if near else ""
         print(f"textenv: no command {command!r}.{guess} Known: {', '.join(HELP)}", file=sys.stderr)
         return 2
+    from gymnasium.error import Error as GymnasiumError
+
     from textenv.errors import TextenvError
 
     try:
         COMMANDS[command](rest)
-    except (TextenvError, ValueError, OSError, ImportError) as error:
+    except (TextenvError, GymnasiumError, ValueError, OSError, ImportError) as error:
         print(f"textenv {command}: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:

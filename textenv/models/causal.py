@@ -234,8 +234,11 @@ class CausalLM(LanguageModel):
         """
         try:
             from transformers import AutoModelForCausalLM
+            from transformers.utils import logging
         except ImportError as error:
             raise MissingExtraError("transformers", "a Hugging Face model") from error
+        bar = logging.is_progress_bar_enabled()
+        logging.disable_progress_bar()  # a bar for the few files of one folder
         try:
             model = AutoModelForCausalLM.from_pretrained(
                 str(folder), dtype=torch.float32, use_safetensors=True, local_files_only=True

@@ -221,7 +221,10 @@ def _check_state(env: TextEnv, seed: int) -> None:
         following = env.step(choose(rules, np.random.default_rng(seed)))
         finished = env.state
         env.reset()  # somewhere else
-        env.set_state(state)
+        lent = copy.deepcopy(state)
+        env.set_state(lent)
+        vandalise(lent)
+        expect_same(env.state, state, "the state after set_state(state) and the caller's changes")
         again = env.step(choose(rules, np.random.default_rng(seed)))
         expect_same(again, following, "a step after set_state(state)")
         env.state.tokens[...] = 0

@@ -88,7 +88,7 @@ def check_reward(
         CheckError: the reward breaks a promise.
 
     >>> check_reward("length").maximum
-    8.0
+    9.0
     """
     reward = as_reward(reward)
     texts = _texts(reward, prompts, completions, completion_ids, vocabulary, columns)

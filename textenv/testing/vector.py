@@ -30,6 +30,7 @@ from textenv.testing.compare import (
 )
 from textenv.vector_env import TextVectorEnv
 
+RESET_ANYWAY = 0.1  # how often a row is reset though it goes on
 UNREAD = -1  # no token: a row that is being reset must not read it
 
 Make = Callable[..., Any]
@@ -85,7 +86,8 @@ def check_vector_env(
                 _check_deferred(pair, rows, mode, steps)
             _check_before_reset(pair, rows)
             _check_seeds_and_options(pair, rows)
-            _check_fresh(pair, rows, steps)
+            _check_fresh(pair, rows, AutoresetMode.SAME_STEP, steps)
+            _check_fresh(pair, rows, AutoresetMode.NEXT_STEP, steps)
             _check_state(pair, rows)
             _check_refused(pair, rows)
 
@@ -167,13 +169,18 @@ def _check_run(
     pair.expect_same(ours.reset(seed=pair.seed), singles.reset(seed=pair.seed), f"reset, {what}")
     ended = np.zeros(ours.num_envs, dtype=np.bool_)
     for step in range(steps):
-        if mode == AutoresetMode.DISABLED and ended.any():
-            with refused(ResetNeededError, "step() while a row has ended, DISABLED"):
-                ours.step(_actions(ours, generator))
-            reset = ours.reset(options={"reset_mask": ended})
-            expected = singles.reset(options={"reset_mask": ended})
-            pair.expect_same(reset, expected, f"reset_mask before step {step}, {what}")
-            ended[:] = False
+        must = ended if mode == AutoresetMode.DISABLED else np.zeros_like(ended)
+        some = generator.random(ours.num_envs) < RESET_ANYWAY
+        # Some of the rows first, so that a reset of these leaves the others as they are.
+        for mask in (some, must & ~some):
+            if (must & ended).any():
+                with refused(ResetNeededError, "step() while a row has ended, DISABLED"):
+                    ours.step(_actions(ours, generator))
+            if mask.any():
+                reset = ours.reset(options={"reset_mask": mask})
+                expected = singles.reset(options={"reset_mask": mask})
+                pair.expect_same(reset, expected, f"reset_mask before step {step}, {what}")
+                ended = ended & ~mask
         actions = _actions(ours, generator)
         unread = ended if mode == AutoresetMode.NEXT_STEP else False
         result = ours.step(np.where(unread, UNREAD, actions).astype(np.int32))
@@ -243,8 +250,7 @@ def _check_seeds_and_options(pair: _Pair, rows: int) -> None:
                 expect_same(_state_of(ours, row), expected, f"row {row} after {options}")
 
 
-def _check_fresh(pair: _Pair, rows: int, steps: int) -> None:
-    mode = AutoresetMode.SAME_STEP
+def _check_fresh(pair: _Pair, rows: int, mode: AutoresetMode, steps: int) -> None:
     with (
         pair.ours(rows, mode) as ours,
         pair.ours(rows, mode) as twin,
