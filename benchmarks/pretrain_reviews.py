@@ -5,7 +5,7 @@ Gilbert 2014): 10,605 snippets of one or two sentences. How long it takes and ho
 found: EXPERIMENTS.md.
 
     pip download --no-deps --no-binary :all: vaderSentiment==3.3.2
-    python benchmarks/pretrain_reviews.py vaderSentiment-3.3.2.tar.gz
+    python -m benchmarks pretrain_reviews vaderSentiment-3.3.2.tar.gz
 """
 
 from __future__ import annotations
@@ -54,14 +54,17 @@ TIDY = [
 TEACHERS: dict[str, dict[str, Any]] = {
     "teacher-gpt2": {
         "layers": 3, "width": 160, "heads": 5, "dropout": 0.3, "word_dropout": 0.1,
-        "weight_decay": 0.3, "learning_rate": 1.5e-3, "epochs": 24, "seed": 1,
+        "weight_decay": 0.3, "learning_rate": 1.5e-3, "epochs": 20, "seed": 4,
     },
     "teacher-lstm": {
-        "architecture": "lstm", "layers": 1, "width": 256, "dropout": 0.5, "word_dropout": 0.15,
-        "learning_rate": 3e-3, "epochs": 16, "seed": 2,
+        "architecture": "lstm", "layers": 1, "width": 320, "dropout": 0.55, "word_dropout": 0.2,
+        "weight_decay": 0.1, "learning_rate": 3e-3, "epochs": 16, "seed": 3,
     },
 }  # fmt: skip
-STUDENT: dict[str, Any] = {"layers": 3, "width": 128, "dropout": 0.1, "epochs": 24}
+STUDENT: dict[str, Any] = {
+    "layers": 3, "width": 128, "heads": 4, "dropout": 0.1, "weight_decay": 0.1,
+    "teacher_weight": 0.9, "epochs": 20, "temperature": 0.85,
+}  # fmt: skip
 
 NOTICE = """{what} in this folder {verb} made from the film snippets (movieReviewSnippets) in the
 source distribution of vaderSentiment 3.3.2, by C.J. Hutto, under the MIT licence below. Please
@@ -75,7 +78,7 @@ Arbor, MI, June 2014.
 
 
 def main() -> None:
-    """Read the arguments, train the teachers and the model, and write both data folders."""
+    """Train the teachers and the model, and write both data folders."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("archive", type=Path, help="vaderSentiment-3.3.2.tar.gz")
     parser.add_argument("--work", type=Path, default=Path("pretrain_reviews"), help="empty folder")
@@ -122,22 +125,20 @@ def readable(snippets: list[str]) -> list[str]:
 
 
 def train(text: Path, work: Path) -> Path:
-    """Train three teachers, then the model that learns from them; return its folder."""
+    """Train the teachers, then the model that learns from them; return its folder."""
     shared = {
         "text": text,
         "vocabulary_size": VOCABULARY,
         "data": "the film snippets of vaderSentiment 3.3.2 (Hutto & Gilbert 2014), see NOTICE",
         "licence": "MIT, see NOTICE",
-        "command": "python benchmarks/pretrain_reviews.py vaderSentiment-3.3.2.tar.gz",
+        "command": "python -m benchmarks pretrain_reviews vaderSentiment-3.3.2.tar.gz",
     }
-    teachers = []
-    for name, settings in TEACHERS.items():
-        teachers.append(work / name)
-        if not teachers[-1].exists():
-            print(name, pretrain(PretrainConfig(folder=teachers[-1], **shared, **settings)))
-    folder = work / "reviews"
-    print(pretrain(PretrainConfig(folder=folder, teachers=tuple(teachers), **shared, **STUDENT)))
-    return folder
+    teachers = tuple(work / name for name in TEACHERS)
+    runs = TEACHERS | {"reviews": STUDENT | {"teachers": teachers}}
+    for name, settings in runs.items():
+        if not (work / name).exists():  # a run that was interrupted goes on where it was
+            print(pretrain(PretrainConfig(folder=work / name, **shared, **settings)))
+    return work / "reviews"
 
 
 def ship(trained: Path, folder: Path, licence: str) -> None:
@@ -159,7 +160,7 @@ def ship_prompts(snippets: list[str], model: Path, folder: Path, licence: str) -
     tokenizer = Tokenizer.from_file(str(model / "tokenizer.json"))
     tokens = [encoding.tokens for encoding in tokenizer.encode_batch(openings)]
     known = [line for line, pieces in zip(openings, tokens, strict=True) if UNKNOWN not in pieces]
-    # The file begins with the best rated snippets: take every n-th.
+    # The file begins with the well rated snippets: take every n-th.
     chosen = [known[i * len(known) // PROMPTS] for i in range(PROMPTS)]
     with replaced_folder(folder) as temporary:
         (temporary / "prompts.txt").write_text("\n".join(chosen) + "\n", "utf-8")

@@ -184,6 +184,13 @@ def test_the_kl_to_itself_is_exactly_zero():
         assert max(float(gradient.abs().max()) for gradient in gradients) < 1e-12
 
 
+def test_the_linear_schedule_ends_at_zero():
+    agent = PolicyGradient(None, "textenv/GoodBad-v0", schedule="linear", learning_rate=0.1, seed=0)
+    rates = []
+    agent.learn(640, callback=lambda a, _: rates.append(a.optimizer.param_groups[0]["lr"]))
+    np.testing.assert_allclose(rates, 0.1 * (1 - np.arange(10) / 10))  # 64 words an update
+
+
 def test_the_entropy_bonus_keeps_the_policy_open():
     values = []
     for coefficient in (0.0, 2.0):

@@ -143,12 +143,15 @@ class Live:
     """
 
     def __init__(self) -> None:
+        self._stream: Any = None
         self._shown: Frame | None = None
         self._lines = 0
         self._time = 0.0
 
     def __call__(self, frame: Frame) -> None:
         """Show a frame, unless it is the one that is shown already."""
+        if sys.stdout is not self._stream:  # what another stream shows is not shown here
+            self._stream, self._shown, self._lines = sys.stdout, None, 0
         if frame == self._shown:
             return
         if sys.stdout.isatty():

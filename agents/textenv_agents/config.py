@@ -43,6 +43,8 @@ class PolicyGradientConfig:
     """How the gradient becomes a step."""
     learning_rate: float = 5e-4
     """Its size, α."""
+    schedule: Literal["constant", "linear"] = "constant"
+    """Keep α, or let it fall to 0 over the tokens of `learn`."""
     value_learning_rate: float = 1e-2
     """Adam's, for the learned baseline."""
     max_gradient_norm: float | None = 1.0

@@ -56,7 +56,8 @@ def good_bad(seed: int) -> None:
     """S1 as a table: exact, estimated, after one exact step, after training."""
     env: Any = gym.make("textenv/GoodBad-v0").unwrapped
     env.reset()
-    task, policy = env.task, copy.deepcopy(env.lm)
+    task = env.task
+    policy: TabularLM = copy.deepcopy(env.lm)
     print('\n1. GoodBad: write one word; "good" pays +1, "bad" −1\n')
     print(f"{'':34}{'p(good)':>9}{'J':>18}   ∇J in the two logits")
     _good_bad_lines("at the start", task, policy, seed)

@@ -127,10 +127,11 @@ class PolicyGradient:
         """
         from tqdm.auto import tqdm
 
-        until = self.tokens + total_tokens
+        start, until = self.tokens, self.tokens + total_tokens
         with tqdm(total=total_tokens, disable=not progress_bar, unit="token") as bar:
             while self.tokens < until:
                 before = self.tokens
+                self._set_learning_rate((before - start) / total_tokens)
                 metrics = self.update()
                 bar.update(min(self.tokens, until) - before)
                 bar.set_postfix(reward=f"{metrics['rollout/reward']:.2f}")
@@ -333,6 +334,12 @@ class PolicyGradient:
         if self.config.optimizer == "sgd":
             return torch.optim.SGD(parameters, lr=self.config.learning_rate)
         return torch.optim.Adam(parameters, lr=self.config.learning_rate)
+
+    def _set_learning_rate(self, done: float) -> None:
+        """Follow the schedule, `done` being the share of the training that is behind."""
+        left = 1 - done if self.config.schedule == "linear" else 1.0
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.config.learning_rate * left
 
     def _descend(self, loss: Tensor) -> float:
         """Take one step of the policy's optimizer; return the gradient's norm before it."""

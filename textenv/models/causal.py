@@ -247,6 +247,9 @@ class CausalLM(LanguageModel):
             raise TextenvError(
                 f"{str(folder)!r} holds no causal language model: {error}"
             ) from error
+        finally:
+            if bar:
+                logging.enable_progress_bar()
         return cls(model.eval(), load_vocabulary(Path(folder)))
 
 
