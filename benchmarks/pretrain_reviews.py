@@ -81,7 +81,9 @@ def main() -> None:
     """Train the teachers and the model, and write both data folders."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("archive", type=Path, help="vaderSentiment-3.3.2.tar.gz")
-    parser.add_argument("--work", type=Path, default=Path("pretrain_reviews"), help="empty folder")
+    parser.add_argument(
+        "--work", type=Path, default=Path("runs/pretrain_reviews"), help="for what lies between"
+    )
     parser.add_argument("--data", type=Path, default=Path("textenv/data"), help="where to ship it")
     arguments = parser.parse_args()
 
@@ -103,8 +105,8 @@ def main() -> None:
 def tidy(snippet: str) -> str:
     """Bring a snippet into the form that the model shall write.
 
-    >>> tidy("(Grant) is ''great''    mostly &amp; ...at last")
-    'Grant is great - mostly & at last.'
+    >>> tidy("(Grant) is ''great''    mostly...at last")
+    'Grant is great - mostly... at last.'
     """
     snippet = html.unescape(snippet)
     for expression, replacement in TIDY:

@@ -196,6 +196,12 @@ def test_rare_words_are_unknown_and_do_not_count(tmp_path):
     assert result.known == pytest.approx(1 - unknown / total)
 
 
+def test_a_batch_without_a_known_word_changes_nothing(tmp_path):
+    lines = ["a a a a"] * 20 + [f"b{number} " * 4 for number in range(20)]
+    settings = {"vocabulary_size": 4, "longest": 2, "batch": 1, "epochs": 1}
+    assert pretrained(tmp_path, lines, **settings).perplexity < 10
+
+
 def test_there_is_always_something_to_learn_from_and_something_set_aside():
     for share in (0.001, 0.999):
         assert min(map(len, split(["line"] * 10, share, seed=0))) == 1

@@ -14,7 +14,7 @@ from gymnasium.vector import AutoresetMode
 from textenv import mdp
 from textenv.metrics import Interval, distinct_n, mean_interval
 from textenv.models import LanguageModel, Prefixes
-from textenv.models.base import kl_divergences
+from textenv.models.base import divergences
 from textenv_agents.rollout import collect
 
 ROWS = 250  # texts that are written at once
@@ -72,7 +72,7 @@ def evaluate(
         **keywords: For the environment.
     """
     generator = np.random.default_rng(seed)
-    rewards, divergences, references, rows = [], [], [], []
+    rewards, kls, references, rows = [], [], [], []
     for start in range(0, texts, ROWS):
         number = min(ROWS, texts - start)
         envs = gym.make_vec(
@@ -86,7 +86,7 @@ def evaluate(
         episodes = collect(envs, policy, prompts, uniforms)
         envs.close()
         kl, log_probs = divergence(policy, reference, episodes.prefixes)
-        divergences.append(kl)
+        kls.append(kl)
         references.append(log_probs)
         rewards.append(episodes.rewards.sum(axis=1))
         rows += list(zip(prompts, episodes.prefixes.tokens, episodes.prefixes.written, strict=True))
@@ -95,7 +95,7 @@ def evaluate(
     ids = [mdp.text_ids(task.rules, tokens) for _, tokens, _ in rows]
     return Evaluation(
         reward=mean_interval(reward),
-        kl=mean_interval(np.concatenate(divergences)),
+        kl=mean_interval(np.concatenate(kls)),
         length=float(lengths.mean()),
         distinct_2=distinct_n(ids),
         perplexity=math.exp(-np.concatenate(references).sum() / lengths.sum()),
@@ -113,12 +113,7 @@ def divergence(
     """Σ_t KL(π(·|s_t)‖ρ(·|s_t)) of each text, and Σ_t log ρ(a_t|s_t): float64 [N] each."""
     ours = policy.score(prefixes, distributions=True)
     theirs = reference.score(prefixes, distributions=True)
-    assert ours.distributions is not None
-    assert theirs.distributions is not None
-    steps = kl_divergences(ours.distributions, theirs.distributions)  # [N, T]
-    written = np.arange(steps.shape[1]) < prefixes.written[:, None]
-    steps = steps.masked_fill(~torch.as_tensor(written, device=steps.device), 0.0)
     return (
-        steps.sum(dim=1).double().cpu().numpy(),
+        divergences(ours, theirs).sum(dim=1).double().cpu().numpy(),
         theirs.log_probs.sum(dim=1).double().cpu().numpy(),
     )

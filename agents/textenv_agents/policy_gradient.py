@@ -26,7 +26,7 @@ from torch import Tensor, nn
 
 import textenv
 from textenv.models import LanguageModel, Prefixes, Score, load
-from textenv.models.base import kl_divergences
+from textenv.models.base import divergences
 from textenv_agents import advantages as adv
 from textenv_agents import checkpoint, losses
 from textenv_agents.config import PolicyGradientConfig
@@ -203,10 +203,8 @@ class PolicyGradient:
     def divergences(self, prefixes: Prefixes, score: Score) -> Tensor:
         """KL(π(·|s_t)‖ρ(·|s_t)) at every written token, [B, T], with gradient in π."""
         with torch.no_grad():
-            reference = self.reference.score(prefixes, distributions=True).distributions
-        assert score.distributions is not None
-        assert reference is not None
-        return kl_divergences(score.distributions, reference)
+            reference = self.reference.score(prefixes, distributions=True)
+        return divergences(score, reference)
 
     def prepare(
         self, episodes: Episodes, *, kl: Tensor | None = None, values: Tensor | None = None

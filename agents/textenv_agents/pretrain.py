@@ -78,12 +78,12 @@ def pretrain(config: PretrainConfig) -> PretrainResult:
 
 
 def perplexity(model: LanguageModel, texts: Sequence[Sequence[int]]) -> float:
-    """exp of the mean of −log p over all known tokens of some texts but their first.
+    """Return exp of the mean of −log p over all known tokens of some texts but their first.
 
     Args:
         model: A model that can write all of its vocabulary but the suppressed tokens.
         texts: Ids, as `corpus.encode` gives them.
-    """  # noqa: D403
+    """
     total, count = 0.0, 0
     with torch.no_grad(), dropout_off(model):
         for ids in batches(texts, 128):
@@ -179,14 +179,14 @@ def _loss(
         dropped = (torch.rand(ids.shape) < config.word_dropout) & (ids != start)
         read = torch.where(dropped, unknown, ids)
     log_probs, targets = _predictions(model, read, ids)
-    loss = nn.functional.nll_loss(log_probs, targets)
+    count = max(1, len(targets))  # none where all words are unknown
+    loss = nn.functional.nll_loss(log_probs, targets, reduction="sum") / count
     if not teachers:
         return loss
     with torch.no_grad():
         taught = sum(_predictions(teacher, ids, ids)[0].exp() for teacher in teachers)
-    # 0·(−∞) counts as 0
-    likely = log_probs.masked_fill(log_probs == -torch.inf, 0.0)
-    imitation = -(taught * likely).sum(dim=-1).mean() / len(teachers)
+    likely = log_probs.masked_fill(log_probs == -torch.inf, 0.0)  # 0·(−∞) counts as 0
+    imitation = -(taught * likely).sum() / (count * len(teachers))
     return (1 - config.teacher_weight) * loss + config.teacher_weight * imitation
 
 

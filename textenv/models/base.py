@@ -16,7 +16,7 @@ from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
@@ -41,12 +41,15 @@ class Next(NamedTuple):
 class Score(NamedTuple):
     """What a model says of whole texts; 0 where a position does not count.
 
+    counts: bool [B, T], the positions that do.
     log_probs: [B, T], log π(a_t | s_t) of what is written.
     entropy: [B, T], of π(· | s_t); None unless asked for.
     hidden: [B, T, H], the state from which token t is predicted; None unless asked for.
-    distributions: [B, T, V], log π(· | s_t); None unless asked for. They are not set to 0.
+    distributions: [N, V], log π(· | s_t) of the N positions that count, row by row; None unless
+        asked for.
     """
 
+    counts: Tensor
     log_probs: Tensor
     entropy: Tensor | None = None
     hidden: Tensor | None = None
@@ -79,11 +82,18 @@ class LanguageModel(nn.Module):
         raise NotImplementedError
 
     def read(
-        self, prefixes: Prefixes, *, hidden: bool = False
-    ) -> tuple[Float[Tensor, "batch time vocabulary"], Float[Tensor, "batch time width"] | None]:
-        """Return the logits, and if asked for the hidden states, from which each of the first
-        max(written) tokens is predicted; what lies after a row's end is arbitrary. With gradient.
-        """  # noqa: D205
+        self, prefixes: Prefixes, rows: Int[np.ndarray, " n"], steps: Int[np.ndarray, " n"]
+    ) -> tuple[Float[Tensor, "n vocabulary"], Float[Tensor, "n width"]]:
+        """Read whole texts once; return what chosen tokens are predicted from, with gradient.
+
+        Args:
+            prefixes: Whole texts.
+            rows: Which text, for each of n tokens.
+            steps: Which of its written tokens.
+
+        Returns:
+            The logits and the hidden states just before these tokens.
+        """
         raise NotImplementedError
 
     def next(self, prefixes: Prefixes) -> Next:
@@ -109,27 +119,26 @@ class LanguageModel(nn.Module):
             distributions: Return log π(· | s_t) too.
         """
         self.check(prefixes)
-        width = prefixes.tokens.shape[1] - prefixes.start
-        longest = int(prefixes.written.max(initial=0))
-        counts = np.arange(longest) < prefixes.written[:, None]
+        columns = prefixes.tokens.shape[1] - prefixes.start
+        counts = np.arange(columns) < prefixes.written[:, None]  # [B, T]
         if written is not None:
-            counts &= written[:, :longest]
-        device = self.device
-        if longest == 0:
-            nothing = torch.zeros(len(prefixes), width, device=device)
-            return Score(nothing, nothing if entropy else None)
-        logits, states = self.read(prefixes, hidden=hidden)
-        tokens = prefixes.tokens[:, prefixes.start : prefixes.start + longest]
-        chosen = torch.as_tensor(np.where(counts, tokens, 0), device=device)
-        where = torch.as_tensor(counts, device=device)
-        log_probs = torch.log_softmax(logits, dim=-1)  # [B, longest, V]
-        taken = log_probs.gather(-1, chosen[..., None])[..., 0]  # [B, longest]
-        missing = width - longest
+            counts &= written
+        rows, steps = np.nonzero(counts)  # padding is never computed
+        logits, states = self.read(prefixes, rows, steps)
+        tokens = torch.as_tensor(prefixes.tokens[rows, prefixes.start + steps], device=self.device)
+        log_probs = torch.log_softmax(logits, dim=-1)  # [N, V]
+        where = torch.as_tensor(counts, device=self.device)
+
+        def spread(values: Tensor) -> Tensor:
+            empty = values.new_zeros((*where.shape, *values.shape[1:]))
+            return empty.index_put((where,), values)
+
         return Score(
-            _pad(taken.masked_fill(~where, 0.0), missing),
-            _pad(entropies(log_probs).masked_fill(~where, 0.0), missing) if entropy else None,
-            None if states is None else _pad(states, missing, axes=2),
-            _pad(log_probs, missing, axes=2) if distributions else None,
+            where,
+            spread(log_probs.gather(-1, tokens[:, None])[:, 0]),
+            spread(entropies(log_probs)) if entropy else None,
+            spread(states) if hidden else None,
+            log_probs if distributions else None,
         )
 
     @property
@@ -229,6 +238,19 @@ def kl_divergences(
     return (log_probs.exp() * ratio).sum(dim=-1)
 
 
+def divergences(score: Score, reference: Score) -> Float[Tensor, "batch time"]:
+    """KL(π(·|s_t)‖ρ(·|s_t)) at each position that counts, with gradient, 0 elsewhere.
+
+    Args:
+        score: What π says of the texts, distributions included.
+        reference: What ρ says of the same texts.
+    """
+    assert score.distributions is not None
+    assert reference.distributions is not None
+    steps = kl_divergences(score.distributions, reference.distributions)
+    return steps.new_zeros(score.counts.shape).index_put((score.counts,), steps)
+
+
 @contextmanager
 def dropout_off(module: nn.Module) -> Iterator[None]:
     """Switch a module to evaluation inside a `with` block, and back to how it was."""
@@ -252,14 +274,8 @@ def weights_key(module: nn.Module) -> tuple[int, ...]:
 
 
 def suppress(logits: Tensor, tokens: tuple[int, ...]) -> Tensor:
-    """Set the logits of tokens that are never written to −∞."""
+    """Set the logits of tokens that are never written to −∞, in place."""
     if not tokens:
         return logits
-    never = torch.zeros(logits.shape[-1], dtype=torch.bool, device=logits.device)
-    never[list(tokens)] = True
-    return logits.masked_fill(never, -torch.inf)
-
-
-def _pad(values: Tensor, missing: int, axes: int = 1) -> Tensor:
-    """Add zeros behind the time axis, which is the last but `axes − 1`."""
-    return nn.functional.pad(values, (*([0, 0] * (axes - 1)), 0, missing))
+    never = torch.tensor(tokens, device=logits.device)
+    return logits.index_fill_(-1, never, -torch.inf)

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import numpy as np
 import numpy.typing as npt
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from safetensors import SafetensorError
 from torch import Tensor
 
@@ -79,6 +79,7 @@ class CausalLM(LanguageModel):
             vocabulary.suppressed_tokens if suppressed_tokens is None else suppressed_tokens
         )
         self._read: _Read | None = None
+        self._plain_head = _has_plain_head(model)
 
     @property
     def hidden_size(self) -> int:
@@ -86,33 +87,23 @@ class CausalLM(LanguageModel):
         return self.model.get_output_embeddings().weight.shape[1]
 
     def read(
-        self, prefixes: Prefixes, *, hidden: bool = False
-    ) -> tuple[Float[Tensor, "batch time vocabulary"], Float[Tensor, "batch time width"] | None]:
+        self, prefixes: Prefixes, rows: Int[np.ndarray, " n"], steps: Int[np.ndarray, " n"]
+    ) -> tuple[Float[Tensor, "n vocabulary"], Float[Tensor, "n width"]]:
         """As `LanguageModel.read`."""
         tokens, begin = with_start(prefixes, self._start_token)
-        # The last written token is predicted, never read: end is one past the last but one.
+        # The last written token is predicted, never read.
         ids = left_aligned(tokens, begin, np.maximum(prefixes.end, begin + 1))
-        prompt = prefixes.start + 1 - begin
-        steps = np.arange(int(prefixes.written.max()))
-        place = np.minimum(prompt[:, None] - 1 + steps, ids.shape[1] - 1)  # [B, T']
+        place = prefixes.start - begin[rows] + steps
+        inputs = {"input_ids": torch.as_tensor(ids, device=self.device), "use_cache": False}
         with dropout_off(self.model):
-            output = self.model(
-                input_ids=torch.as_tensor(ids, device=self.device),
-                use_cache=False,
-                output_hidden_states=hidden,
-            )
-        where = torch.as_tensor(place, device=self.device)[..., None]
-        logits = output.logits[..., : self.vocabulary_size]
-        if (prompt == prompt[0]).all():  # one prompt length: a slice, which is not a copy
-            first = int(prompt[0]) - 1
-            logits = logits[:, first : first + len(steps)]
-        else:
-            logits = logits.gather(1, where.expand(-1, -1, self.vocabulary_size))
-        logits = suppress(logits, self.suppressed_tokens)
-        if not hidden:
-            return logits, None
-        states = output.hidden_states[-1]
-        return logits, states.gather(1, where.expand(-1, -1, states.shape[-1]))
+            if self._plain_head:
+                states = self.model.base_model(**inputs).last_hidden_state[rows, place]  # [N, H]
+                logits = self.model.get_output_embeddings()(states)
+            else:
+                output = self.model(**inputs, output_hidden_states=True)
+                states = output.hidden_states[-1][rows, place]
+                logits = output.logits[rows, place]
+        return suppress(logits[:, : self.vocabulary_size], self.suppressed_tokens), states
 
     @torch.no_grad()
     def next(self, prefixes: Prefixes) -> Next:
@@ -251,6 +242,24 @@ class CausalLM(LanguageModel):
             if bar:
                 logging.enable_progress_bar()
         return cls(model.eval(), load_vocabulary(Path(folder)))
+
+
+@torch.no_grad()
+def _has_plain_head(model: Any) -> bool:
+    """Whether the logits are the head of the last hidden state and nothing more.
+
+    Where they are, the head is computed for the tokens that count and for no padding. Some models
+    scale or cap their logits: those are asked for all of them.
+    """
+    ids = torch.tensor([[0, 1]], device=next(model.parameters()).device)
+    with dropout_off(model):
+        logits = model(input_ids=ids, use_cache=False).logits
+        try:
+            states = model.base_model(input_ids=ids, use_cache=False).last_hidden_state
+        except (AttributeError, TypeError):
+            return False
+        own = model.get_output_embeddings()(states)
+    return own.shape == logits.shape and torch.equal(own, logits)
 
 
 def _by_bytes(

@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 import numpy as np
 import numpy.typing as npt
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from textenv.models.alignment import left_aligned, with_start
@@ -70,20 +70,15 @@ class LSTMLM(LanguageModel):
         return self._suppressed(self.head(self.dropout(hidden))), hidden, state
 
     def read(
-        self, prefixes: Prefixes, *, hidden: bool = False
-    ) -> tuple[Float[Tensor, "batch time vocabulary"], Float[Tensor, "batch time width"] | None]:
+        self, prefixes: Prefixes, rows: Int[np.ndarray, " n"], steps: Int[np.ndarray, " n"]
+    ) -> tuple[Float[Tensor, "n vocabulary"], Float[Tensor, "n width"]]:
         """As `LanguageModel.read`."""
         tokens, begin = with_start(prefixes, self._start_token)
-        end = prefixes.end + 1  # one more column in front
-        ids = left_aligned(tokens, begin, end)
+        ids = left_aligned(tokens, begin, prefixes.end + 1)  # one more column in front
         with dropout_off(self):
-            _, states, _ = self(torch.as_tensor(ids, device=self.device))
-        prompt = prefixes.start + 1 - begin
-        steps = np.arange(int(prefixes.written.max()))
-        place = np.minimum(prompt[:, None] - 1 + steps, ids.shape[1] - 1)
-        where = torch.as_tensor(place, device=self.device)[..., None].expand(-1, -1, self.width)
-        taken = states.gather(1, where)  # [B, T', H]
-        return self._suppressed(self.head(taken)), taken if hidden else None
+            states, _ = self.lstm(self.embedding(torch.as_tensor(ids, device=self.device)))
+        states = states[rows, prefixes.start - begin[rows] + steps]  # [N, H]
+        return self._suppressed(self.head(states)), states
 
     @torch.no_grad()
     def next(self, prefixes: Prefixes) -> Next:

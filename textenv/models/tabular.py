@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import numpy as np
 import numpy.typing as npt
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from textenv.models.base import LanguageModel, Next
@@ -86,13 +86,12 @@ class TabularLM(LanguageModel):
         return self._contexts_before(prefixes, prefixes.written[:, None])[:, 0]
 
     def read(
-        self, prefixes: Prefixes, *, hidden: bool = False
-    ) -> tuple[Float[Tensor, "batch time vocabulary"], Float[Tensor, "batch time width"] | None]:
+        self, prefixes: Prefixes, rows: Int[np.ndarray, " n"], steps: Int[np.ndarray, " n"]
+    ) -> tuple[Float[Tensor, "n vocabulary"], Float[Tensor, "n width"]]:
         """As `LanguageModel.read`."""
-        steps = np.arange(int(prefixes.written.max()))
-        rows = self._contexts_before(prefixes, np.broadcast_to(steps, (len(prefixes), len(steps))))
-        contexts = torch.as_tensor(rows, device=self.device)
-        return self.logits[contexts], self._one_hot(contexts) if hidden else None
+        before = self._contexts_before(prefixes.rows(rows), steps[:, None])[:, 0]
+        contexts = torch.as_tensor(before, device=self.device)
+        return self.logits[contexts], self._one_hot(contexts)
 
     @torch.no_grad()
     def next(self, prefixes: Prefixes) -> Next:
