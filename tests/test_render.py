@@ -138,7 +138,7 @@ def test_vector_render_is_a_tuple_with_a_frame_for_each_row():
     envs = gym.make_vec("textenv/ILoveYou-v0", num_envs=3, render_mode="ansi")
     envs.reset(seed=0)
     envs.step(np.array([0, 1, 3]))
-    assert tuple(map(without_escapes, envs.render())) == ("[我]", "[爱]", "[。] | end")
+    assert tuple(map(without_escapes, envs.render())) == ("[我]", "[爱]", "[。] | end | reward 0")
 
 
 # human

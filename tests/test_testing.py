@@ -481,13 +481,9 @@ class WrongDeferredRewards(TextVectorEnv):
 
 
 class OneEpisodeId(TextVectorEnv):
-    @property
-    def _next_episode_id(self):
-        return 0
-
-    @_next_episode_id.setter
-    def _next_episode_id(self, value):
-        pass
+    def step(self, actions):
+        self._paymaster._next_episode_id = 0
+        return super().step(actions)
 
 
 class PaysAtOnceThoughDeferred(TextVectorEnv):

@@ -18,8 +18,9 @@ from textenv import mdp
 from textenv.draws import RowDraws
 from textenv.env import TextEnv
 from textenv.errors import ResetNeededError
+from textenv.infos import add, mark, of_rows
 from textenv.options import per_row, reset_mask
-from textenv.rewards import Texts
+from textenv.paying import Paymaster
 from textenv.setup import SpecProperty, begin, check_options, no_model, set_up
 from textenv.task import Task
 
@@ -87,8 +88,10 @@ class TextVectorEnv(SpecProperty, VectorEnv):
         self._finished = np.zeros(num_envs, dtype=np.bool_)
         self._any_finished = False
         self._steps = np.zeros(num_envs, dtype=np.int64)
-        self._next_episode_id = 0
-        self._pending: list[tuple[npt.NDArray[np.int64], Texts, npt.NDArray[np.bool_]]] = []
+        self._paymaster = Paymaster(
+            self.task, self._scorer, num_envs, deferred=scoring == "deferred"
+        )
+        self._last_rewards: npt.NDArray[np.float64] | None = None  # kept for render() alone
         self._plain = not self.setup.info_text and self.setup.mask in (None, "method")
 
     @property
@@ -204,7 +207,7 @@ class TextVectorEnv(SpecProperty, VectorEnv):
         if live is not None:
             terminated &= live
         try:
-            rewards, scored = self._pay(tokens, terminated, live)
+            rewards, scored = self._paymaster.pay(self._with_columns(), tokens, terminated, live)
         except BaseException:
             self._take_back(live)
             raise
@@ -215,13 +218,15 @@ class TextVectorEnv(SpecProperty, VectorEnv):
         ending = bool(finished.any())
         infos: dict[str, Any] = {}
         if ending and self.autoreset_mode == AutoresetMode.SAME_STEP:
-            infos = self._final_infos(finished, _of_rows(scored, finished))
-            scored = _of_rows(scored, ~finished)  # faults of tokens in texts that go on
+            infos = self._final_infos(finished, of_rows(scored, finished))
+            scored = of_rows(scored, ~finished)  # faults of tokens in texts that go on
             self._begin(np.flatnonzero(finished))
         if resetting is not None:
             self._begin(np.flatnonzero(resetting))
         if ending or self._any_finished:
             self._finish(finished)
+        if self.render_mode is not None:
+            self._last_rewards = np.where(terminated, rewards, np.nan)
         if not self._plain:
             infos |= self._infos(np.arange(self.num_envs))
         if scored:
@@ -234,21 +239,12 @@ class TextVectorEnv(SpecProperty, VectorEnv):
         Returns:
             What the last step of each episode pays, by the number in `infos["episode_id"]`.
         """
-        pending = self._pending
-        if not pending:
-            return {}
-        ids = np.concatenate([entry[0] for entry in pending])
-        texts = [entry[1] for entry in pending]
-        names = {name for part in texts for name in part.columns}
-        joined = Texts(
-            [prompt for part in texts for prompt in part.prompts],
-            [completion for part in texts for completion in part.completions],
-            [row for part in texts for row in part.completion_ids],
-            {name: [value for part in texts for value in _column(part, name)] for name in names},
-        )
-        scores = self._scorer.finish(joined, np.concatenate([entry[2] for entry in pending]))
-        self._pending = []  # not before: if the reward fails, score() can be called again
-        return dict(zip(ids.tolist(), scores.rewards.tolist(), strict=True))
+        return self._paymaster.score()
+
+    @property
+    def faulty_episodes(self) -> frozenset[int]:
+        """The numbers of the episodes whose reward failed in the last `score()`."""
+        return self._paymaster.faulty
 
     def action_masks(self) -> npt.NDArray[np.bool_]:
         """Return which actions make sense, bool [B, V]."""
@@ -260,13 +256,15 @@ class TextVectorEnv(SpecProperty, VectorEnv):
             return None
         from textenv import render
 
-        state = self.state
-        return tuple(
-            render.RENDERERS[self.render_mode](
-                render.frame(self.task, _row(state, row), None, bool(self._finished[row]))
+        state, frames = self.state, []
+        for row in range(self.num_envs):
+            over = bool(self._finished[row])
+            reward = (
+                float(self._last_rewards[row]) if over and self._last_rewards is not None else None
             )
-            for row in range(self.num_envs)
-        )
+            frame = render.frame(self.task, _row(state, row), reward, over)
+            frames.append(render.RENDERERS[self.render_mode](frame))
+        return tuple(frames)
 
     def close_extras(self, **_: Any) -> None:
         """Stop the reward's worker process, if there is one."""
@@ -324,58 +322,8 @@ class TextVectorEnv(SpecProperty, VectorEnv):
             )
         return self._finished
 
-    def _pay(
-        self,
-        tokens: npt.NDArray[np.int64],
-        terminated: npt.NDArray[np.bool_],
-        live: npt.NDArray[np.bool_] | None,
-    ) -> tuple[npt.NDArray[np.float64], dict[str, Any]]:
-        scored: dict[str, Any] = {}
-        if self._scorer.table is not None:
-            rewards = self._scorer.table[tokens]
-            if live is not None:
-                rewards[~live] = 0.0
-        else:
-            rewards = np.zeros(self.num_envs)
-            if self._scorer.pays_tokens:
-                writing = ~terminated if live is None else live & ~terminated
-                rows = np.flatnonzero(writing)
-                texts = self.task.texts(self._with_columns(), rows)
-                self._put(rewards, scored, rows, self._scorer.proceed(texts))
-        if (self._scorer.table is None or self.scoring == "deferred") and terminated.any():
-            rows = np.flatnonzero(terminated)
-            texts = self.task.texts(self._with_columns(), rows)
-            last = mdp.last_token(self._rules, self._own_state())[rows]
-            closed = np.asarray(last == self._rules.end_token)
-            if self.scoring == "step":
-                self._put(rewards, scored, rows, self._scorer.finish(texts, closed))
-            else:
-                ids = np.arange(self._next_episode_id, self._next_episode_id + len(rows))
-                self._next_episode_id += len(rows)
-                self._pending.append((ids, texts, closed))
-                rewards[rows] = np.nan
-                _add(scored, "episode_id", rows, ids, self.num_envs)
-        return rewards, scored
-
     def _with_columns(self) -> mdp.State:
         return self._own_state()._replace(columns=self._own_columns())
-
-    def _put(
-        self,
-        rewards: npt.NDArray[np.float64],
-        scored: dict[str, Any],
-        rows: npt.NDArray[np.int64],
-        scores: Any,
-    ) -> None:
-        rewards[rows] = scores.rewards
-        if scores.parts:
-            parts: dict[str, Any] = scored.setdefault("reward_parts", {})
-            for name, part in scores.parts.items():
-                _add(parts, name, rows, part, self.num_envs)
-            scored["_reward_parts"] = _mark(rows, self.num_envs)
-        if scores.faults.any():
-            guilty = rows[scores.faults]
-            _add(scored, "reward_fault", guilty, np.ones(len(guilty), np.int64), self.num_envs)
 
     def _take_back(self, live: npt.NDArray[np.bool_] | None) -> None:
         """Undo the write of this step."""
@@ -413,11 +361,11 @@ class TextVectorEnv(SpecProperty, VectorEnv):
         infos: dict[str, Any] = {}
         if self.setup.mask == "info":
             mask = self.setup.action_mask(len(rows))
-            _add(infos, "action_mask", rows, mask, self.num_envs)
+            add(infos, "action_mask", rows, mask, self.num_envs)
         if self.setup.info_text:
             texts = self.task.texts(self._own_state(), rows)
-            _add(infos, "prompt", rows, np.array(texts.prompts, dtype=object), self.num_envs)
-            _add(infos, "text", rows, np.array(texts.completions, dtype=object), self.num_envs)
+            add(infos, "prompt", rows, np.array(texts.prompts, dtype=object), self.num_envs)
+            add(infos, "text", rows, np.array(texts.completions, dtype=object), self.num_envs)
         return infos
 
     def _final_infos(
@@ -433,12 +381,12 @@ class TextVectorEnv(SpecProperty, VectorEnv):
             else:
                 final[row] = observation[row].copy()
         info = self._infos(rows) | scored
-        mark = _mark(rows, self.num_envs)
+        marked = mark(rows, self.num_envs)
         return {
             "final_obs": final,
-            "_final_obs": mark,
+            "_final_obs": marked,
             "final_info": info,
-            "_final_info": mark.copy(),
+            "_final_info": marked.copy(),
         }
 
 
@@ -448,42 +396,6 @@ def _mode(value: AutoresetMode | str) -> AutoresetMode:
             return mode
     known = ", ".join(f"AutoresetMode.{mode.name}" for mode in AutoresetMode)
     raise ValueError(f"expected autoreset_mode= to be one of {known}, got {value!r}")
-
-
-def _mark(rows: npt.NDArray[np.int64], batch: int) -> npt.NDArray[np.bool_]:
-    mark = np.zeros(batch, dtype=np.bool_)
-    mark[rows] = True
-    return mark
-
-
-def _add(
-    infos: dict[str, Any], key: str, rows: npt.NDArray[np.int64], values: Any, batch: int
-) -> None:
-    """Add `key` and its mask `_key`, as Gymnasium's vector environments do."""
-    if key not in infos:
-        empty = None if values.dtype == object else 0
-        infos[key] = np.full((batch, *values.shape[1:]), empty, dtype=values.dtype)
-        infos[f"_{key}"] = np.zeros(batch, dtype=np.bool_)
-    infos[key][rows] = values
-    infos[f"_{key}"][rows] = True
-
-
-def _of_rows(infos: dict[str, Any], rows: npt.NDArray[np.bool_]) -> dict[str, Any]:
-    """Return what infos say of some rows, bool [B]; `{}` where they say nothing of them."""
-    part: dict[str, Any] = {}
-    for key, value in infos.items():
-        if f"_{key}" not in infos:
-            continue  # a mask itself
-        mark = infos[f"_{key}"] & rows
-        if mark.any():
-            own = _of_rows(value, rows) if isinstance(value, dict) else np.where(mark, value, 0)
-            part |= {key: own, f"_{key}": mark}
-    return part
-
-
-def _column(texts: Texts, name: str) -> list[Any]:
-    """A column; texts whose resets gave none have None in it."""
-    return texts.columns.get(name, [None] * len(texts.completions))
 
 
 def _row(state: mdp.State, row: int) -> mdp.State:

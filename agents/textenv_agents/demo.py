@@ -62,7 +62,7 @@ def good_bad(seed: int) -> None:
     print(f"{'':34}{'p(good)':>9}{'J':>18}   ∇J in the two logits")
     _good_bad_lines("at the start", task, policy, seed)
     with torch.no_grad():
-        policy.logits += 1.0 * torch.as_tensor(exact.gradient(task, policy))
+        policy.logits.add_(1.0 * torch.as_tensor(exact.gradient(task, policy)))
     _good_bad_lines("after one exact step of size 1", task, policy, seed)
     trained = PolicyGradient(
         None, "textenv/GoodBad-v0", optimizer="sgd", learning_rate=1.0, seed=seed
@@ -120,7 +120,7 @@ def reviews(config: DemoConfig) -> None:
           f"{run.folder / 'curve.png'}")  # fmt: skip
 
 
-def _good_bad_lines(title: str, task: Any, policy: TabularLM, seed: int) -> None:
+def _good_bad_lines(title: str, task: Any, policy: Any, seed: int) -> None:
     """The exact numbers, and under them what 1,000 sampled words say."""
     good = float(torch.softmax(policy.logits.detach(), dim=1)[0, 0])
     gradient = exact.gradient(task, policy)[0]
@@ -142,13 +142,14 @@ def _gradient_terms(agent: PolicyGradient, episodes: Episodes) -> npt.NDArray[np
     """The estimate of ∇J that each text makes by itself, [N, V]."""
     batch = agent.prepare(episodes)
     log_probs = agent.policy.score(episodes.prefixes).log_probs
+    logits: Any = agent.policy.logits
     terms = []
     for row in range(len(log_probs)):
         one = slice(row, row + 1)
         loss = losses.policy_gradient_loss(
             log_probs[one], batch.advantages[one], batch.written[one]
         )
-        (gradient,) = torch.autograd.grad(loss, agent.policy.logits, retain_graph=True)
+        (gradient,) = torch.autograd.grad(loss, logits, retain_graph=True)
         terms.append(-gradient[0].numpy())
     return np.array(terms)
 
