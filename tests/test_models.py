@@ -290,3 +290,28 @@ def test_bad_models_and_folders(tmp_path):
     no_start = CausalLM(gpt2(), WordVocabulary([f"w{i}" for i in range(V)]))
     with pytest.raises(TextenvError, match="no start token"):
         no_start.next(random_prefixes(0))
+
+
+def test_a_saved_policy_opens_in_transformers(tmp_path):
+    """What an agent saves is a Hugging Face folder, the tokenizer included."""
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    reviews = load("reviews")
+    reviews.save_pretrained(tmp_path / "policy")
+    tokenizer = AutoTokenizer.from_pretrained(tmp_path / "policy")
+    ids = tokenizer("This film isn't dull.").input_ids
+    assert ids == reviews.vocabulary.encode_prompt("This film isn't dull.")
+    assert tokenizer.decode(ids, skip_special_tokens=True) == "This film isn't dull."
+    theirs = AutoModelForCausalLM.from_pretrained(tmp_path / "policy", dtype=torch.float32)
+    with torch.no_grad():
+        logits = theirs(torch.tensor([ids]), attention_mask=torch.ones(1, len(ids))).logits[0, -1]
+    tokens = np.full((1, len(ids) + 1), reviews.vocabulary_size)
+    tokens[0, :-1] = ids
+    prefixes = Prefixes(tokens, len(ids), reviews.vocabulary_size, np.array([0]))
+    ours = reviews.next(prefixes).logits[0]
+    known = ours.isfinite()
+    torch.testing.assert_close(ours[known], logits[known], rtol=0, atol=1e-5)
+    # <s> and <unk> are read, never written.
+    never = [i for i in range(reviews.vocabulary_size) if not known[i]]
+    assert never == sorted(reviews.vocabulary.suppressed_tokens) == [0, 2]
+    assert load(str(tmp_path / "policy")).suppressed_tokens == (0, 2)

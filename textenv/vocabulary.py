@@ -273,6 +273,23 @@ def save_vocabulary(vocabulary: Vocabulary, folder: Path) -> None:
     if isinstance(vocabulary, TokenizerVocabulary):
         if vocabulary._bare:
             vocabulary.tokenizer.save(str(folder / "tokenizer.json"))
+            special = {
+                f"{name}_token": vocabulary.token(token_id)
+                for name, token_id in [
+                    ("bos", vocabulary.start_token),
+                    ("eos", vocabulary.end_token),
+                    ("pad", vocabulary.end_token),
+                ]
+                if token_id is not None
+            }
+            # Without it transformers guesses the kind of tokenizer from the kind of model.
+            config = {
+                "tokenizer_class": "PreTrainedTokenizerFast",
+                "padding_side": "left",
+                "clean_up_tokenization_spaces": False,
+                **special,
+            }
+            (folder / "tokenizer_config.json").write_text(json.dumps(config, indent=2), "utf-8")
         else:
             vocabulary.tokenizer.save_pretrained(folder)
         return

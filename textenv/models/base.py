@@ -198,7 +198,8 @@ class LanguageModel(nn.Module):
             raise TextenvError(f"{str(folder)!r} holds no {cls.__name__}: use textenv.models.load")
         config = {key: value for key, value in config.items() if not key.endswith("_token_id")}
         known = (folder / "vocabulary.json").is_file() or (folder / "tokenizer.json").is_file()
-        model = cls(vocabulary=load_vocabulary(folder) if known else None, **config)
+        with torch.random.fork_rng(devices=[]):  # first weights are drawn, then overwritten
+            model = cls(vocabulary=load_vocabulary(folder) if known else None, **config)
         try:
             weights = load_file(folder / "model.safetensors")
         except (OSError, SafetensorError) as error:

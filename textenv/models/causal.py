@@ -252,10 +252,11 @@ def _has_plain_head(model: Any) -> bool:
     scale or cap their logits: those are asked for all of them.
     """
     ids = torch.tensor([[0, 1]], device=next(model.parameters()).device)
+    inputs = {"input_ids": ids, "attention_mask": torch.ones_like(ids), "use_cache": False}
     with dropout_off(model):
-        logits = model(input_ids=ids, use_cache=False).logits
+        logits = model(**inputs).logits
         try:
-            states = model.base_model(input_ids=ids, use_cache=False).last_hidden_state
+            states = model.base_model(**inputs).last_hidden_state
         except (AttributeError, TypeError):
             return False
         own = model.get_output_embeddings()(states)
