@@ -25,9 +25,9 @@ from textenv_agents.policy_gradient import PolicyGradient
 from textenv_agents.rollout import Episodes
 from textenv_agents.train import TrainConfig, comparison, train
 
-# Reward is worth a nat of KL at 1 / kl_coefficient: see the table in benchmarks/README.md.
+# How these were found: benchmarks/EXPERIMENTS.md.
 REVIEWS = PolicyGradientConfig(
-    episodes=128, group=8, learning_rate=1e-3, kl_coefficient=0.05, entropy_coefficient=0.0
+    baseline="value", kl_coefficient=0.02, learning_rate=7e-4, schedule="linear"
 )
 
 
@@ -35,7 +35,7 @@ REVIEWS = PolicyGradientConfig(
 class DemoConfig:
     """The demonstration."""
 
-    tokens: int = 120_000
+    tokens: int = 230_000
     """How many tokens the film reviewer writes while it learns."""
     seed: int = 0
     """The same seed prints the same numbers."""
@@ -59,7 +59,7 @@ def good_bad(seed: int) -> None:
     task = env.task
     policy: TabularLM = copy.deepcopy(env.lm)
     print('\n1. GoodBad: write one word; "good" pays +1, "bad" −1\n')
-    print(f"{'':34}{'p(good)':>9}{'J':>18}   ∇J in the two logits")
+    print(f"{'':42}{'p(good)':>9}{'J':>18}   ∇J in the two logits")
     _good_bad_lines("at the start", task, policy, seed)
     with torch.no_grad():
         policy.logits.add_(1.0 * torch.as_tensor(exact.gradient(task, policy)))
@@ -71,7 +71,7 @@ def good_bad(seed: int) -> None:
     optimum, value = exact.kl_optimum(task, env.lm, beta=1.0)
     good = optimum(Prefixes.of(task.rules, env.state))[0, 0]
     print(
-        f"{'the best for reward − 1·KL':34}{good:9.4f}{exact.value(task, optimum):+18.4f}"
+        f"{'the best for reward − 1·KL':42}{good:9.4f}{exact.value(task, optimum):+18.4f}"
         f"   worth log cosh 1 = {value:.4f}"
     )
     print(
@@ -116,8 +116,11 @@ def reviews(config: DemoConfig) -> None:
         for prompt, text, reward in evaluation.texts[:3]:
             print(f"  {reward:+.2f}  {prompt} | {text}")
     print(f"\n{comparison(run.before, run.after)}")
-    print(f"\n{len(run.after.texts):,} fresh texts each, 95 % intervals. Learning curve: "
-          f"{run.folder / 'curve.png'}")  # fmt: skip
+    print(
+        f"\n{len(run.after.texts):,} fresh texts each, 95 % intervals; KL and perplexity are those "
+        f"under the starting model.\nThe learning curve is {run.folder / 'curve.png'}; samples and "
+        "the checkpoint are beside it."
+    )
 
 
 def _good_bad_lines(title: str, task: Any, policy: Any, seed: int) -> None:
@@ -126,7 +129,7 @@ def _good_bad_lines(title: str, task: Any, policy: Any, seed: int) -> None:
     gradient = exact.gradient(task, policy)[0]
     numbers = "  ".join(f"{number:+.4f}          " for number in gradient)
     print(
-        f"{title + ', exact':34}{good:9.4f}{exact.value(task, policy):+18.4f}   {numbers}".rstrip()
+        f"{title + ', exact':42}{good:9.4f}{exact.value(task, policy):+18.4f}   {numbers}".rstrip()
     )
 
     envs = gym.make_vec("textenv/GoodBad-v0", num_envs=1000)
@@ -135,7 +138,7 @@ def _good_bad_lines(title: str, task: Any, policy: Any, seed: int) -> None:
     reward = _plus_minus(episodes.rewards[:, 0])
     terms = _gradient_terms(agent, episodes)
     numbers = "  ".join(_plus_minus(terms[:, word]) for word in range(2))
-    print(f"{'  estimated from 1,000 words':34}{'':9}{reward:>18}   {numbers}")
+    print(f"{'  estimated from 1,000 words':42}{'':9}{reward:>18}   {numbers}")
 
 
 def _gradient_terms(agent: PolicyGradient, episodes: Episodes) -> npt.NDArray[np.float64]:

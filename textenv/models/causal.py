@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -212,7 +214,8 @@ class CausalLM(LanguageModel):
                     name: one.setdefault(tensor.data_ptr(), tensor.to(dtype))
                     for name, tensor in weights.items()
                 }
-            self.model.save_pretrained(temporary, state_dict=weights, safe_serialization=True)
+            with _no_progress_bar():
+                self.model.save_pretrained(temporary, state_dict=weights)
             save_vocabulary(self.vocabulary, temporary)
 
     @classmethod
@@ -225,23 +228,32 @@ class CausalLM(LanguageModel):
         """
         try:
             from transformers import AutoModelForCausalLM
-            from transformers.utils import logging
         except ImportError as error:
             raise MissingExtraError("transformers", "a Hugging Face model") from error
-        bar = logging.is_progress_bar_enabled()
-        logging.disable_progress_bar()  # a bar for the few files of one folder
         try:
-            model = AutoModelForCausalLM.from_pretrained(
-                str(folder), dtype=torch.float32, use_safetensors=True, local_files_only=True
-            )
+            with _no_progress_bar():
+                model = AutoModelForCausalLM.from_pretrained(
+                    str(folder), dtype=torch.float32, use_safetensors=True, local_files_only=True
+                )
         except (OSError, ValueError, SafetensorError) as error:
             raise TextenvError(
                 f"{str(folder)!r} holds no causal language model: {error}"
             ) from error
-        finally:
-            if bar:
-                logging.enable_progress_bar()
         return cls(model.eval(), load_vocabulary(Path(folder)))
+
+
+@contextmanager
+def _no_progress_bar() -> Iterator[None]:
+    """Keep transformers from drawing a bar for the one file of a small model."""
+    from transformers.utils import logging
+
+    enabled = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if enabled:
+            logging.enable_progress_bar()
 
 
 @torch.no_grad()
