@@ -16,11 +16,11 @@ import numpy.typing as npt
 from textenv import mdp
 from textenv.draws import PromptDraws
 from textenv.errors import ResetNeededError
-from textenv.setup import SpecProperty, begin, check_options, no_model, set_up
+from textenv.setup import Assembled, begin, check_options, set_up
 from textenv.task import Task
 
 
-class TextEnv(SpecProperty, gym.Env):
+class TextEnv(Assembled, gym.Env):
     """Write a text, one token at a time.
 
     ## Description
@@ -99,23 +99,6 @@ class TextEnv(SpecProperty, gym.Env):
         self._last_reward: float | None = None
         # Whether infos and observations are more than {} and the tokens.
         self._plain = not self.setup.info_text and self.setup.mask in (None, "method")
-
-    @property
-    def task(self) -> Task:
-        """What is written and what it is worth."""
-        return self.setup.task
-
-    @property
-    def lm(self) -> Any:
-        """The language model of `lm=`, else the task's starting policy; loaded when first asked.
-
-        Raises:
-            TextenvError: there is neither.
-        """
-        model = self.setup.model.load()
-        if model is None:
-            raise no_model(self.task)
-        return model
 
     @property
     def text(self) -> str:

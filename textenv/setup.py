@@ -161,14 +161,34 @@ class TextSpec(EnvSpec):
         return super().to_json()
 
 
-class SpecProperty:
-    """`env.spec` for both environments: keywords in their JSON form, objects in memory held."""
+class Assembled:
+    """What both environments say of their parts: `task`, `lm` and `spec`."""
 
+    setup: Setup
     _spec: EnvSpec | None = None
 
     @property
+    def task(self) -> Task:
+        """What is written and what it is worth."""
+        return self.setup.task
+
+    @property
+    def lm(self) -> Any:
+        """The language model of `lm=`, else the task's starting policy; loaded when first asked.
+
+        Raises:
+            TextenvError: there is neither.
+        """
+        model = self.setup.model.load()
+        if model is None:
+            raise TextenvError(
+                f'{self.task.name} has no language model: give one, as in lm="reviews"'
+            )
+        return model
+
+    @property
     def spec(self) -> EnvSpec | None:
-        """The spec that `gym.make` can make this environment from again."""
+        """What `gym.make` makes this environment from again; objects in memory are held."""
         return self._spec
 
     @spec.setter
@@ -247,8 +267,3 @@ def check_options(options: Mapping[str, Any] | None) -> Mapping[str, Any]:
     if unknown:
         raise ValueError(f"expected options among {sorted(known)}, got {unknown}")
     return options or {}
-
-
-def no_model(task: Task) -> TextenvError:
-    """Make the error for an environment that is asked for a language model that it lacks."""
-    return TextenvError(f'{task.name} has no language model: give one, as in lm="reviews"')

@@ -21,11 +21,11 @@ from textenv.errors import ResetNeededError
 from textenv.infos import add, mark, of_rows
 from textenv.options import per_row, reset_mask
 from textenv.paying import Paymaster
-from textenv.setup import SpecProperty, begin, check_options, no_model, set_up
+from textenv.setup import Assembled, begin, check_options, set_up
 from textenv.task import Task
 
 
-class TextVectorEnv(SpecProperty, VectorEnv):
+class TextVectorEnv(Assembled, VectorEnv):
     """Write B texts at once: see `TextEnv` for the task, the spaces and the keywords.
 
     Args:
@@ -93,19 +93,6 @@ class TextVectorEnv(SpecProperty, VectorEnv):
         )
         self._last_rewards: npt.NDArray[np.float64] | None = None  # kept for render() alone
         self._plain = not self.setup.info_text and self.setup.mask in (None, "method")
-
-    @property
-    def task(self) -> Task:
-        """What is written and what it is worth."""
-        return self.setup.task
-
-    @property
-    def lm(self) -> Any:
-        """As `TextEnv.lm`."""
-        model = self.setup.model.load()
-        if model is None:
-            raise no_model(self.task)
-        return model
 
     @property
     def text(self) -> list[str]:
