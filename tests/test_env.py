@@ -570,3 +570,39 @@ class TestWrappers:
     def test_order_is_enforced_by_gymnasium_too(self):
         with pytest.raises(gym.error.ResetNeeded):
             gym.make("textenv/GoodBad-v0").step(0)
+
+
+def test_rooms_are_found_without_importing_them():
+    assert textenv.exact.value
+    assert textenv.testing.check_env
+    assert textenv.models.load
+    with pytest.raises(AttributeError, match="nothing_here"):
+        _ = textenv.nothing_here
+
+
+def test_an_empty_prompt_of_a_model_with_a_start_token():
+    env = gym.make("textenv/Sentiment-v0")
+    with pytest.raises(ValueError, match="the prompt is empty"):
+        env.reset(options={"prompt": ""})
+    with pytest.raises(ValueError, match="prompt 1 is empty"):
+        gym.make("textenv/Sentiment-v0", prompts=["The film", "  "])
+
+
+@pytest.mark.parametrize(
+    ("keywords", "message"),
+    [
+        ({"words": ["yes", "no"]}, "none of the words"),
+        ({"preferred": ["god"]}, r"\['god'\] should pay"),
+        ({"preferred": "good"}, "must be a list of words"),
+        ({"words": []}, "needs words"),
+        ({"prompt_length": -1}, "prompt_length ≥ 0"),
+    ],
+)
+def test_word_preferences_that_pay_nothing(keywords, message):
+    with pytest.raises(ValueError, match=message):
+        gym.make("textenv/WordPreference-v0", **keywords)
+
+
+def test_a_model_of_another_size():
+    with pytest.raises(ValueError, match="has 4 tokens"):
+        gym.make("textenv/Sentiment-v0", lm=textenv.models.TabularLM(4))

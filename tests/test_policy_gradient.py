@@ -364,3 +364,43 @@ def test_an_unbatched_collect_wants_one_prompt_a_row():
     envs = vector(ragged_task(), rows=4)
     with pytest.raises(ValueError, match="list of 4, got a list of 3"):
         collect(envs, TabularLM(5), np.array([0, 1, 2]), np.zeros((4, 5)))
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [{"baseline": "leave-one-out"}, {"returns": "reward_to_go"}, {"optimizer": "SGD"}],
+)
+def test_a_misspelt_setting_is_no_other_algorithm(settings):
+    with pytest.raises(ValueError, match="Did you mean"):
+        PolicyGradientConfig(**settings)
+
+
+def test_a_batch_in_which_every_reward_failed():
+    class Fails(textenv.rewards.Reward):
+        def __call__(self, prompts, completions, **columns):
+            raise RuntimeError("always")
+
+    envs = vector(ragged_task(reward=Fails()), reward_fault="skip")
+    agent = PolicyGradient(TabularLM(5), envs, group=4, baseline="running_mean", seed=0)
+    with pytest.raises(textenv.errors.RewardFaultError, match="all 16 texts"):
+        agent.update()
+    assert agent.running_mean.value == 0.0
+
+
+@pytest.mark.parametrize("damage", ["key", "list", "setting", "policy"])
+def test_damaged_checkpoints(damage, tmp_path):
+    folder = tmp_path / "checkpoint"
+    PolicyGradient(None, "textenv/GoodBad-v0", seed=0).save(folder)
+    state = json.loads((folder / "state.json").read_text())
+    if damage == "key":
+        del state["generator"]
+    elif damage == "setting":
+        state["config"]["unheard_of"] = 1
+    elif damage == "list":
+        state = [1]
+    else:
+        weights = folder / "policy" / "model.safetensors"
+        weights.write_bytes(weights.read_bytes()[:20])
+    (folder / "state.json").write_text(json.dumps(state))
+    with pytest.raises(CheckpointError, match="damaged"):
+        PolicyGradient.load(folder)

@@ -9,10 +9,15 @@ from pathlib import Path
 
 import pytest
 
-README = Path(__file__).parent.parent / "README.md"
-BLOCKS = re.findall(
-    r"```python\n(.*?)```\n(?:```text\n(.*?)```)?", README.read_text("utf-8"), re.DOTALL
-)
+ROOT = Path(__file__).parent.parent
+README = ROOT / "README.md"
+BLOCKS = [
+    block
+    for path in (README, ROOT / "agents" / "README.md")
+    for block in re.findall(
+        r"```python\n(.*?)```\n(?:```text\n(.*?)```)?", path.read_text("utf-8"), re.DOTALL
+    )
+]
 
 
 @pytest.mark.parametrize(("code", "output"), BLOCKS)

@@ -3,6 +3,9 @@
 Importing this package registers the ids `textenv/…-v0` and loads no torch.
 """
 
+from importlib import import_module
+from typing import Any
+
 from textenv import rewards
 from textenv.actions import AllTokens
 from textenv.env import TextEnv
@@ -15,3 +18,10 @@ __all__ = ["AllTokens", "Task", "TextEnv", "TextVectorEnv", "Tokens", "rewards"]
 __version__ = "0.1.0"
 
 _register()
+
+
+def __getattr__(name: str) -> Any:
+    # Rooms that are imported when they are first used: `models` loads torch.
+    if name in ("exact", "metrics", "models", "testing"):
+        return import_module(f"textenv.{name}")
+    raise AttributeError(f"module 'textenv' has no attribute {name!r}")

@@ -69,7 +69,10 @@ class AllTokens(Action):
         Raises:
             InvalidActionError: the shape, the type or a number is wrong.
         """
-        actions = np.asarray(actions)
+        try:
+            actions = np.asarray(actions)
+        except ValueError as error:
+            raise InvalidActionError(f"expected {batch} integers, got {actions!r}") from error
         if actions.shape != (batch,):
             raise InvalidActionError(
                 f"expected an integer array of shape ({batch},), got shape {actions.shape}"

@@ -66,6 +66,19 @@ class ModelHandle:
             return load_vocabulary(self._folder)
         return getattr(self._model, "vocabulary", None)
 
+    def check(self, vocabulary_size: int) -> None:
+        """Refuse a model in memory that has another number of tokens than the task.
+
+        Raises:
+            ValueError: it does.
+        """
+        own = getattr(self._model, "vocabulary_size", vocabulary_size)
+        if own != vocabulary_size:
+            raise ValueError(
+                f"the language model has {own} tokens and no vocabulary of its own, the task has "
+                f"{vocabulary_size}"
+            )
+
     def load(self) -> Any:
         """Return the language model; the first call loads or makes it. None: there is none."""
         if self._model is None and self._folder:

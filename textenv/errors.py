@@ -11,11 +11,14 @@ EXTRAS = {
     "transformers": "lm",
     "tokenizers": "lm",
     "safetensors": "lm",
+    "jaxtyping": "lm",
     "pebble": "text",
     "vaderSentiment": "text",
     "PIL": "render",
     "stable_baselines3": "agents",
     "matplotlib": "agents",
+    "tensorboard": "agents",
+    "tqdm": "agents",
 }
 
 

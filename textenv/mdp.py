@@ -87,22 +87,36 @@ class Rules:
         return end + tuple(self.stop_tokens)
 
 
-def align_prompts(rules: Rules, prompts: Sequence[Sequence[int]]) -> npt.NDArray[np.int64]:
+def align_prompts(
+    rules: Rules, prompts: Sequence[Sequence[int]], name: str | None = None
+) -> npt.NDArray[np.int64]:
     """Right-align prompts of token ids into an array int64 [N, P], V where there is nothing.
+
+    Args:
+        rules: The task's rules.
+        prompts: N lists of ids.
+        name: What to call a prompt in errors; None: "prompt" and its number.
 
     Raises:
         ValueError: a prompt is longer than P or holds an id outside 0 … V − 1.
     """
-    return _align(rules, prompts, rules.prompt_length, "prompt", right=True)
+    return _align(rules, prompts, rules.prompt_length, name or "prompt {}", right=True)
 
 
-def align_written(rules: Rules, written: Sequence[Sequence[int]]) -> npt.NDArray[np.int64]:
+def align_written(
+    rules: Rules, written: Sequence[Sequence[int]], name: str | None = None
+) -> npt.NDArray[np.int64]:
     """Left-align written token ids into an array int64 [N, T], V where there is nothing.
+
+    Args:
+        rules: The task's rules.
+        written: N lists of ids.
+        name: What to call a row in errors; None: "prefix" and its number.
 
     Raises:
         ValueError: a row is longer than T or holds an id outside 0 … V − 1.
     """
-    return _align(rules, written, rules.max_tokens, "prefix", right=False)
+    return _align(rules, written, rules.max_tokens, name or "prefix {}", right=False)
 
 
 def initial(
@@ -226,13 +240,13 @@ def _align(
         if len(row) > width:
             limit = "prompt_length" if right else "max_tokens"
             raise ValueError(
-                f"{what} {number} has {len(row)} tokens, the limit is {width}: shorten it or "
+                f"{what.format(number)} has {len(row)} tokens, the limit is {width}: shorten it or "
                 f"raise {limit}="
             )
         for token in row:
             if not 0 <= token < rules.vocabulary_size:
                 raise ValueError(
-                    f"{what} {number} holds the id {token}; ids lie in "
+                    f"{what.format(number)} holds the id {token}; ids lie in "
                     f"0 … {rules.vocabulary_size - 1}"
                 )
         if len(row):

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
+import operator
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -104,6 +105,7 @@ def set_up(
     made = make_task(task, handle.vocabulary() if handle else None, task_keywords)
     if handle is None:
         handle = ModelHandle(None, made.starting_policy)
+    handle.check(made.rules.vocabulary_size)
     return Setup(
         task=made,
         rules=made.rules,
@@ -228,12 +230,15 @@ def begin(
     if options.get("prompt") is not None:
         index = -1
         ids = task.encode_prompt(options["prompt"], f"the prompt{where}")
-        if not ids and rules.prompt_length:
+        if task.has_prompts and (not ids or not task.is_text(options["prompt"])):
             raise ValueError(f"the prompt{where} is empty, but {task.name} writes after prompts")
-        prompt = mdp.align_prompts(rules, [ids])[0]
+        prompt = mdp.align_prompts(rules, [ids], f"the prompt{where}")[0]
     else:
         given = options.get("prompt_index")
-        index = draw() if given is None else int(given)
+        try:
+            index = draw() if given is None else operator.index(given)
+        except TypeError:
+            raise ValueError(f"prompt_index{where} must be an integer, got {given!r}") from None
         if not 0 <= index < len(task.prompts):
             raise ValueError(
                 f"prompt_index{where} lies in 0 … {len(task.prompts) - 1}, got {index}"
@@ -246,7 +251,7 @@ def begin(
         return mdp.initial(rules, prompt, None, index, columns)
     ids = task.encode(options["prefix"], f"the prefix{where}")
     for length in range(len(ids) + 1):
-        written = mdp.align_written(rules, [ids[:length]])[0]
+        written = mdp.align_written(rules, [ids[:length]], f"the prefix{where}")[0]
         state = mdp.initial(rules, prompt, written, index, columns)
         if mdp.terminal(rules, state):
             raise ValueError(

@@ -64,8 +64,8 @@ class Task:
         for number, prompt in enumerate(self.prompts):
             if not isinstance(prompt, str):
                 raise ValueError(f"prompt {number} is no text but {prompt!r}")
-        for number, ids in enumerate(self.prompt_ids):
-            if not ids and len(self.prompts) > 1:
+        for number, prompt in enumerate(self.prompts):
+            if self.has_prompts and not self.is_text(prompt):
                 raise ValueError(
                     f"prompt {number} is empty while the task has {len(self.prompts)} prompts: "
                     'take it out, or use prompts=[""] alone for a task without prompts'
@@ -118,10 +118,22 @@ class Task:
         """All prompts, int64 [N, P], right-aligned."""
         return mdp.align_prompts(self.rules, self.prompt_ids)
 
+    @property
+    def has_prompts(self) -> bool:
+        """Whether the task writes after prompts; a lone empty one is none."""
+        return len(self.prompts) > 1 or self.is_text(self.prompts[0])
+
+    def is_text(self, prompt: str | Sequence[int]) -> bool:
+        """Whether a prompt has tokens of its own, not only what stands before every text."""
+        return bool(self.vocabulary.encode(prompt) if isinstance(prompt, str) else len(prompt))
+
     def encode_prompt(self, text: str | Sequence[int], what: str) -> list[int]:
         """Turn a prompt that a caller gave, text or ids, into ids; errors as in `encode`."""
         if isinstance(text, str):
-            return self.vocabulary.encode_prompt(text)
+            try:
+                return self.vocabulary.encode_prompt(text)
+            except ValueError as error:
+                raise ValueError(f"{what}: {error}") from error
         return self.encode(text, what)
 
     def encode(self, text: str | Sequence[int], what: str) -> list[int]:
@@ -131,7 +143,10 @@ class Task:
             ValueError: it is neither.
         """
         if isinstance(text, str):
-            return self.vocabulary.encode(text)
+            try:
+                return self.vocabulary.encode(text)
+            except ValueError as error:
+                raise ValueError(f"{what}: {error}") from error
         ids = np.asarray(text)
         if ids.ndim != 1 or (ids.size and not np.issubdtype(ids.dtype, np.integer)):
             raise ValueError(f"{what} must be a text or a list of token ids, got {text!r}")

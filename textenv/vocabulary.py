@@ -208,7 +208,7 @@ class TokenizerVocabulary:
         """Read `tokenizer.json` and the special ids of `generation_config.json`; no torch.
 
         Raises:
-            TextenvError: the folder has no tokenizer.json.
+            TextenvError: the folder has no tokenizer.json, or a damaged one.
             MissingExtraError: the package tokenizers is not installed.
         """
         folder = Path(folder)
@@ -222,8 +222,12 @@ class TokenizerVocabulary:
         for name in ("config.json", "generation_config.json"):
             if (folder / name).is_file():
                 settings.update(json.loads((folder / name).read_text("utf-8")))
+        try:
+            tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+        except Exception as error:  # the library raises nothing more particular
+            raise TextenvError(f"{str(folder / 'tokenizer.json')!r} is damaged: {error}") from error
         return cls(
-            Tokenizer.from_file(str(folder / "tokenizer.json")),
+            tokenizer,
             end_token=_first(settings.get("eos_token_id")),
             start_token=_first(settings.get("bos_token_id")),
             suppressed_tokens=settings.get("suppress_tokens") or (),

@@ -57,7 +57,7 @@ def group_normalised(
     """A_i / (σ + ε), σ the standard deviation of the group's total returns (Shao et al. 2024).
 
     Biased: σ depends on text i itself, and prompts whose texts differ little weigh more. The
-    command `python -m benchmarks.bias` computes the bias exactly.
+    command `python -m benchmarks bias` computes the bias exactly.
 
     Args:
         advantages: Of contiguous groups.

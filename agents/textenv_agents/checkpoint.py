@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from textenv_agents.policy_gradient import PolicyGradient
 
 VERSION = 1
+STATE = ("config", "environment", "tokens", "updates", "skipped", "running_mean", "generator")
 FILES = ("policy", "reference", "training.pt", "state.json")
 
 
@@ -66,16 +67,7 @@ def load(cls: type[Any], folder: Path, env: Any, logger: Any) -> Any:
         raise CheckpointError(
             f"{str(folder)!r} is no whole checkpoint: it has no {', '.join(missing)}"
         )
-    try:
-        state = json.loads((folder / "state.json").read_text("utf-8"))
-        version = state["version"]
-    except (ValueError, KeyError) as error:
-        raise CheckpointError(f"{str(folder / 'state.json')!r} is damaged: {error}") from error
-    if version != VERSION:
-        raise CheckpointError(
-            f"{str(folder)!r} is a checkpoint of version {version}, this textenv reads version "
-            f"{VERSION}: load it with the textenv that wrote it"
-        )
+    state = _read_state(folder)
     if env is None and state["environment"] is None:
         raise CheckpointError(
             f"{str(folder)!r} was trained in an environment that has no written form: pass env="
@@ -84,16 +76,11 @@ def load(cls: type[Any], folder: Path, env: Any, logger: Any) -> Any:
         training = torch.load(folder / "training.pt", weights_only=True)
         policy = load_model(str(folder / "policy"))
         reference = load_model(str(folder / "reference"))
-    except TextenvError:
-        raise
+        config = PolicyGradientConfig(**state["config"])
     except Exception as error:  # whatever a damaged file makes the readers raise
         raise CheckpointError(f"{str(folder)!r} is damaged: {error}") from error
-    agent = cls(
-        policy,
-        env if env is not None else _environment(state["environment"], policy),
-        PolicyGradientConfig(**state["config"]),
-        logger=logger,
-    )
+    environment = env if env is not None else _environment(state["environment"], policy)
+    agent = cls(policy, environment, config, logger=logger)
     agent.reference = reference.requires_grad_(False).eval()
     agent.optimizer.load_state_dict(training["optimizer"])
     agent.value_optimizer.load_state_dict(training["value_optimizer"])
@@ -103,6 +90,23 @@ def load(cls: type[Any], folder: Path, env: Any, logger: Any) -> Any:
     agent.running_mean.total, agent.running_mean.weight = state["running_mean"]
     agent.generator.bit_generator.state = state["generator"]
     return agent
+
+
+def _read_state(folder: Path) -> dict[str, Any]:
+    try:
+        state = json.loads((folder / "state.json").read_text("utf-8"))
+        version = state["version"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise CheckpointError(f"{str(folder / 'state.json')!r} is damaged: {error}") from error
+    if version != VERSION:
+        raise CheckpointError(
+            f"{str(folder)!r} is a checkpoint of version {version}, this textenv reads version "
+            f"{VERSION}: load it with the textenv that wrote it"
+        )
+    missing = [name for name in STATE if name not in state]
+    if missing:
+        raise CheckpointError(f"{str(folder / 'state.json')!r} is damaged: no {missing}")
+    return state
 
 
 def _spec(env: Any) -> dict[str, Any] | None:

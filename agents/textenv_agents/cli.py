@@ -37,11 +37,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     from gymnasium.error import Error as GymnasiumError
 
-    from textenv.errors import TextenvError
+    from textenv.errors import MissingExtraError, TextenvError
 
     try:
         COMMANDS[command](rest)
-    except (TextenvError, GymnasiumError, ValueError, OSError, ImportError) as error:
+    except ModuleNotFoundError as error:
+        missing = MissingExtraError((error.name or "").split(".")[0], f"textenv {command}")
+        print(f"textenv {command}: {missing}", file=sys.stderr)
+        return 2
+    except (TextenvError, GymnasiumError, ArithmeticError, ValueError, OSError) as error:
         print(f"textenv {command}: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
@@ -96,7 +100,7 @@ def _train(arguments: Sequence[str]) -> None:
 
     config = tyro.cli(
         TrainConfig,
-        args=_positional(arguments),
+        args=arguments,
         prog="textenv train",
         description=HELP["train"],
     )
@@ -109,14 +113,6 @@ def _demo(arguments: Sequence[str]) -> None:
     from textenv_agents.demo import DemoConfig, demo
 
     demo(tyro.cli(DemoConfig, args=arguments, prog="textenv demo", description=HELP["demo"]))
-
-
-def _positional(arguments: Sequence[str]) -> list[str]:
-    """`textenv train ID …` is `textenv train --env ID …`."""
-    arguments = list(arguments)
-    if arguments and not arguments[0].startswith("-"):
-        return ["--env", *arguments]
-    return arguments
 
 
 COMMANDS: dict[str, Callable[[Sequence[str]], None]] = {

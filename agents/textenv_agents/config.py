@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args, get_origin, get_type_hints
+
+from textenv.errors import UnknownNameError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,12 +58,18 @@ class PolicyGradientConfig:
     """Fixes prompts and tokens; None: different each time."""
 
     def __post_init__(self) -> None:
+        for name, hint in get_type_hints(type(self)).items():
+            allowed = get_args(hint) if get_origin(hint) is Literal else None
+            if allowed and getattr(self, name) not in allowed:
+                raise UnknownNameError(f"setting of {name}", str(getattr(self, name)), allowed)
         positive = {
             "episodes": self.episodes,
             "group": self.group,
             "learning_rate": self.learning_rate,
             "value_learning_rate": self.value_learning_rate,
         }
+        if self.max_gradient_norm is not None:
+            positive["max_gradient_norm"] = self.max_gradient_norm
         for name, number in positive.items():
             if not number > 0:
                 raise ValueError(f"expected {name} > 0, got {number}")

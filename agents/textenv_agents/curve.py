@@ -35,7 +35,7 @@ def plot_curve(progress: Path, picture: Path, title: str) -> None:
         lines += right.plot(
             tokens, _smoothed(kl), color="tab:orange", linestyle="--", label="KL to the start"
         )
-        right.set_ylabel("KL, nats a text (estimate)")
+        right.set_ylabel("mean KL of a batch, nats a text")
         right.set_ylim(bottom=0)
     axes.legend(handles=lines, loc="lower right")
     axes.set_title(title)

@@ -25,6 +25,7 @@ from stable_baselines3.common.logger import Logger
 from torch import Tensor, nn
 
 import textenv
+from textenv.errors import RewardFaultError
 from textenv.models import LanguageModel, Prefixes, Score, load
 from textenv.models.base import divergences
 from textenv_agents import advantages as adv
@@ -85,6 +86,11 @@ class PolicyGradient:
         self.config = PolicyGradientConfig(**{**_fields(config), **settings})
         if isinstance(policy, str | Path):
             policy = load(str(policy))
+        if policy is not None and not isinstance(policy, LanguageModel):
+            raise ValueError(
+                "expected a language model, its name or folder, or None, got "
+                f"{type(policy).__name__}"
+            )
         self.env = self._make_env(env, policy)
         self.policy = copy.deepcopy(self._texts.lm) if policy is None else policy
         self.reference = copy.deepcopy(self.policy).requires_grad_(False).eval()
@@ -145,10 +151,16 @@ class PolicyGradient:
         self.tokens += int(episodes.prefixes.written.sum())
         self.skipped += int(episodes.faults.sum())
         self.updates += 1
+        counting = ~episodes.faults
+        if not counting.any():
+            raise RewardFaultError(
+                f"the reward failed for all {len(counting)} texts of this update: there is nothing "
+                'to learn from; reward_fault="raise" says why'
+            )
         metrics = self.step(episodes)
         written = episodes.prefixes.written
         metrics |= {
-            "rollout/reward": float(episodes.rewards.sum(axis=1)[~episodes.faults].mean()),
+            "rollout/reward": float(episodes.rewards.sum(axis=1)[counting].mean()),
             "rollout/length": float(written.mean()),
             "rollout/skipped": float(self.skipped),
             "time/tokens": float(self.tokens),
@@ -309,7 +321,8 @@ class PolicyGradient:
         return self.env.unwrapped
 
     def _make_env(self, env: str | VectorEnv, policy: LanguageModel | None) -> VectorEnv:
-        if isinstance(env, str):
+        spec = gym.spec(env) if isinstance(env, str) else None
+        if isinstance(env, str) and spec is not None and spec.namespace == "textenv":
             own = policy is not None and policy.vocabulary is not None
             keywords: dict[str, Any] = {"lm": policy} if own else {}
             return gym.make_vec(
@@ -345,13 +358,12 @@ class PolicyGradient:
             raise FloatingPointError(f"the loss is {float(loss.detach())}: the step is not taken")
         self.optimizer.zero_grad()
         loss.backward()
-        limit = self.config.max_gradient_norm or float("inf")
-        # A gradient that is not finite raises here, before it reaches the weights.
-        norm = nn.utils.clip_grad_norm_(
-            [p for p in self.policy.parameters() if p.requires_grad],
-            limit,
-            error_if_nonfinite=True,
-        )
+        limit = self.config.max_gradient_norm
+        parameters = [p for p in self.policy.parameters() if p.requires_grad]
+        norm = nn.utils.clip_grad_norm_(parameters, float("inf") if limit is None else limit)
+        if not torch.isfinite(norm):
+            self.optimizer.zero_grad()
+            raise FloatingPointError(f"the gradient's norm is {norm}: the step is not taken")
         self.optimizer.step()
         return float(norm)
 

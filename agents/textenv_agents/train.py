@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import tyro
 from stable_baselines3.common.logger import configure
 
 from textenv_agents.config import PolicyGradientConfig
@@ -19,7 +20,7 @@ from textenv_agents.policy_gradient import PolicyGradient
 class TrainConfig:
     """One training run."""
 
-    env: str
+    env: tyro.conf.Positional[str]
     """The environment's id, such as textenv/Sentiment-v0."""
     lm: str | None = None
     """A language model's name or folder; None: the environment's own starting policy."""
@@ -66,10 +67,10 @@ def train(config: TrainConfig, *, progress_bar: bool = True) -> Run:
     agent.logger.close()
     after = evaluate(agent.policy, config.env, **keywords, **_model(config, agent))
     agent.save(folder / "checkpoint")
-    plot_curve(folder / "progress.csv", folder / "curve.png", config.env)
     summary = {"before": before.summary(), "after": after.summary()}
     (folder / "evaluation.json").write_text(json.dumps(summary, indent=1), "utf-8")
     (folder / "samples.txt").write_text(_samples(before, after), "utf-8")
+    plot_curve(folder / "progress.csv", folder / "curve.png", config.env)
     return Run(folder, before, after)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -30,7 +31,9 @@ def word_preference(
     prompt_length: int = 0,
     max_tokens: int = 16,
 ) -> Task:
-    """Write up to `max_tokens` words; each preferred word pays +1 at once, each unwanted one −1.
+    """Write up to 16 words; each preferred one pays +1 at once, each unwanted one −1.
+
+    The starting policy writes every word, and the end, with the same probability.
 
     Args:
         vocabulary: A vocabulary object, in place of `words`.
@@ -44,18 +47,23 @@ def word_preference(
             are a part of the task and the same in every process.
         max_tokens: T.
     """
+    if prompt_length < 0:
+        raise ValueError(f"expected prompt_length ≥ 0, got {prompt_length}")
+    if weights is None:
+        for name, listed in [("preferred", preferred), ("unwanted", unwanted)]:
+            if isinstance(listed, str):
+                raise ValueError(f"{name} must be a list of words, got the text {listed!r}")
+        weights = {**dict.fromkeys(preferred, 1.0), **dict.fromkeys(unwanted, -1.0)}
     if vocabulary is None:
-        vocabulary = WordVocabulary(
-            words or [*PREFERRED, *UNWANTED, *INDIFFERENT], separator=separator, end=END
-        )
+        listed = [*PREFERRED, *UNWANTED, *INDIFFERENT] if words is None else words
+        vocabulary = WordVocabulary(listed, separator=separator, end=END)
+        _check_weights(weights, vocabulary)
     if prompts is None:
         special = [vocabulary.end_token, vocabulary.start_token, *vocabulary.suppressed_tokens]
         ordinary = [token for token in range(vocabulary.size) if token not in special]
         shape = (PROMPTS if prompt_length else 1, prompt_length)
         ids = np.random.default_rng(0).choice(ordinary, size=shape)
         prompts = [vocabulary.decode(row.tolist()) for row in ids]
-    if weights is None:
-        weights = {**dict.fromkeys(preferred, 1.0), **dict.fromkeys(unwanted, -1.0)}
     return Task(
         name="WordPreference",
         vocabulary=vocabulary,
@@ -63,4 +71,24 @@ def word_preference(
         reward=word_preference_reward(weights, pays="token"),
         prompts=prompts,
         prompt_length=prompt_length or None,
+        starting_policy=partial(_uniform, vocabulary),
     )
+
+
+def _check_weights(weights: dict[str, float], vocabulary: WordVocabulary) -> None:
+    """Refuse a task in which no word pays, or one that was meant to is misspelt."""
+    unknown = sorted(set(weights) - set(vocabulary.words) - {*PREFERRED, *UNWANTED})
+    if unknown:
+        raise ValueError(f"{unknown} should pay, but the words are {list(vocabulary.words)}")
+    if not set(weights) & set(vocabulary.words):
+        raise ValueError(
+            f"none of the words {list(vocabulary.words)} pays: give preferred=, unwanted= or "
+            "weights= among them"
+        )
+
+
+def _uniform(vocabulary: Any) -> Any:
+    from textenv.models import TabularLM
+
+    own = vocabulary if isinstance(vocabulary, WordVocabulary) else None
+    return TabularLM(vocabulary.size, order=0, vocabulary=own)
