@@ -13,6 +13,7 @@ import pytest
 import torch
 from gymnasium.wrappers import RecordEpisodeStatistics, TimeLimit
 
+import textenv
 from textenv import AllTokens, Task, TextEnv, Tokens, mdp
 from textenv.errors import (
     InvalidActionError,
@@ -191,7 +192,7 @@ class TestStarts:
     @pytest.mark.parametrize(
         ("options", "message"),
         [
-            ({"prompt": "a b c"}, "prompt 0 has 3 tokens, the limit is 2"),
+            ({"prompt": "a b c"}, "the prompt has 3 tokens, the limit is 2"),
             ({"prompt": ""}, "prompt is empty, but small writes after prompts"),
             ({"prompt": "a x"}, "'x' is not in the vocabulary"),
             ({"prompt": 7}, "the prompt must be a text or a list of token ids, got 7"),
@@ -517,7 +518,7 @@ class TestSpecs:
 
     def test_no_model(self):
         with pytest.raises(TextenvError, match='no language model: give one, as in lm="reviews"'):
-            _ = gym.make("textenv/WordPreference-v0").unwrapped.lm
+            _ = TextEnv(task()).lm
 
     def test_the_starting_policy_is_made_once(self):
         env = gym.make("textenv/GoodBad-v0").unwrapped
@@ -594,7 +595,7 @@ def test_an_empty_prompt_of_a_model_with_a_start_token():
         ({"words": ["yes", "no"]}, "none of the words"),
         ({"preferred": ["god"]}, r"\['god'\] should pay"),
         ({"preferred": "good"}, "must be a list of words"),
-        ({"words": []}, "needs words"),
+        ({"words": []}, "none of the words"),
         ({"prompt_length": -1}, "prompt_length ≥ 0"),
     ],
 )

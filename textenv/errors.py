@@ -32,8 +32,9 @@ class UnknownNameError(TextenvError, ValueError):
     def __init__(self, kind: str, name: str, known: Iterable[str]) -> None:
         """Say what is known, and which known name is nearest to the one asked for."""
         known = sorted(known)
-        near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-        guess = f" Did you mean {near[0]!r}?" if near else ""
+        folded = {each.casefold(): each for each in known}
+        near = difflib.get_close_matches(name.casefold(), folded, n=1, cutoff=0.5)
+        guess = f" Did you mean {folded[near[0]]!r}?" if near else ""
         super().__init__(f"no {kind} is called {name!r}.{guess} Known: {', '.join(known)}")
 
 
