@@ -539,7 +539,7 @@ class TestCopies:
     def test_the_state_of_another_task_is_refused(self):
         state = started("a").state
         env = gym.make("textenv/ILoveYou-v0").unwrapped
-        with pytest.raises(ValueError, match=r"tokens of shape \(4,\), got \(5,\)"):
+        with pytest.raises(ValueError, match=r"tokens of shape \(4,\) .* got \(5,\)"):
             env.set_state(state)
 
     def test_a_finished_state_can_be_set_but_not_left(self):

@@ -158,3 +158,24 @@ def test_the_smallest_rules():
     after = mdp.transition(rules, state, 0)
     assert after.tokens.tolist() == [0]
     assert mdp.terminal(rules, after)
+
+
+class TestCheckState:
+    RULES = mdp.Rules(vocabulary_size=3, prompt_length=1, max_tokens=2)
+
+    def state(self, tokens, length):
+        return mdp.State(np.array(tokens), length, -1)
+
+    @pytest.mark.parametrize("length", [0, 2])
+    def test_the_length_must_be_that_of_what_is_written(self, length):
+        with pytest.raises(ValueError, match="1 tokens are written"):
+            mdp.check_state(self.RULES, self.state([0, 1, 3], length), ())
+
+    def test_ids_must_be_the_tasks(self):
+        with pytest.raises(ValueError, match="outside 0 … 3"):
+            mdp.check_state(self.RULES, self.state([0, 9, 3], 1), ())
+
+    def test_a_good_one_passes(self):
+        mdp.check_state(self.RULES, self.state([0, 1, 3], 1), ())
+        batch = self.state([[3, 1, 3], [0, 1, 2]], np.array([1, 2]))
+        mdp.check_state(self.RULES, batch, (2,))

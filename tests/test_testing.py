@@ -177,7 +177,8 @@ class LendsItsState(TextEnv):
 
 class ForgetsTheLength(TextEnv):
     def set_state(self, state):
-        super().set_state(state._replace(length=0))
+        super().set_state(state)
+        self._state = self._state._replace(length=0)
 
 
 class KeepsTheCallersState(TextEnv):

@@ -127,12 +127,8 @@ class TextEnv(Assembled, gym.Env):
         Raises:
             ValueError: it is the state of another task.
         """
-        tokens = np.asarray(state.tokens)
-        if tokens.shape != (self._rules.width,):
-            raise ValueError(
-                f"expected a state with tokens of shape ({self._rules.width},), got {tokens.shape}"
-            )
-        self._state = state._replace(tokens=tokens.copy())
+        mdp.check_state(self._rules, state, ())
+        self._state = state._replace(tokens=np.array(state.tokens), length=int(state.length))
         self._over = bool(mdp.terminal(self._rules, self._state))
         self._last_reward = None
 
@@ -152,7 +148,9 @@ class TextEnv(Assembled, gym.Env):
         if seed is not None:
             self._draws.clear()
         self._state = begin(
-            self.task, check_options(options), lambda: self._draws.draw(self.np_random)
+            self.task,
+            check_options(options, reset_mask=False),
+            lambda: self._draws.draw(self.np_random),
         )
         self._over = False
         self._last_reward = None

@@ -209,6 +209,31 @@ def last_token(rules: Rules, state: State) -> Any:
     return np.where(length > 0, last, rules.nothing)
 
 
+def check_state(rules: Rules, state: State, batch: tuple[int, ...]) -> None:
+    """Refuse a state that is not one of this task.
+
+    Args:
+        rules: The task's rules.
+        state: The state, or a batch of states.
+        batch: () for one state, (B,) for B.
+
+    Raises:
+        ValueError: the shape is another, an id is out of range, or `length` is not the number of
+            written tokens.
+    """
+    tokens, shape = np.asarray(state.tokens), (*batch, rules.width)
+    if tokens.shape != shape or np.shape(state.length) != batch:
+        raise ValueError(
+            f"expected a state with tokens of shape {shape} and length of shape {batch}, got "
+            f"{tokens.shape} and {np.shape(state.length)}"
+        )
+    if tokens.size and not (tokens.min() >= 0 and tokens.max() <= rules.nothing):
+        raise ValueError(f"the state holds ids outside 0 … {rules.nothing}: it is another task's")
+    written = (tokens[..., rules.prompt_length :] != rules.nothing).sum(axis=-1)
+    if (written != state.length).any():
+        raise ValueError(f"the state has length {state.length}, but {written} tokens are written")
+
+
 def prompt_ids(rules: Rules, tokens: npt.NDArray[np.int64]) -> list[int]:
     """Return the prompt of one row [P + T] without the fill."""
     prompt = tokens[: rules.prompt_length]

@@ -261,14 +261,25 @@ def begin(
     return state
 
 
-def check_options(options: Mapping[str, Any] | None) -> Mapping[str, Any]:
+def check_options(
+    options: Mapping[str, Any] | None, *, reset_mask: bool = True
+) -> Mapping[str, Any]:
     """Refuse options that nothing reads.
 
+    Args:
+        options: Of `reset`.
+        reset_mask: Whether that one is read: in vector environments.
+
     Raises:
-        ValueError: an unknown option.
+        ValueError: an unknown option, or two that contradict each other.
     """
-    known = {"prompt", "prompt_index", "prefix", "columns", "reset_mask"}
+    known = {"prompt", "prompt_index", "prefix", "columns"}
+    if reset_mask:
+        known |= {"reset_mask"}
     unknown = sorted(set(options or {}) - known)
     if unknown:
         raise ValueError(f"expected options among {sorted(known)}, got {unknown}")
-    return options or {}
+    given = options or {}
+    if given.get("prompt") is not None and given.get("prompt_index") is not None:
+        raise ValueError("expected either prompt or prompt_index in options, got both")
+    return given

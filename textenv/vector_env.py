@@ -118,11 +118,7 @@ class TextVectorEnv(Assembled, VectorEnv):
             ValueError: they are the states of another task or number of rows, or, with SAME_STEP,
                 some have ended.
         """
-        shape = (self.num_envs, self._rules.width)
-        if np.shape(state.tokens) != shape:
-            raise ValueError(
-                f"expected a state with tokens of shape {shape}, got {np.shape(state.tokens)}"
-            )
+        mdp.check_state(self._rules, state, (self.num_envs,))
         own = mdp.State(
             np.array(state.tokens), np.array(state.length), np.array(state.prompt_index)
         )

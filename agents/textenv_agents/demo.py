@@ -21,6 +21,7 @@ from textenv import exact
 from textenv.models import Prefixes, TabularLM
 from textenv_agents import losses
 from textenv_agents.config import PolicyGradientConfig
+from textenv_agents.evaluation import Evaluation
 from textenv_agents.policy_gradient import PolicyGradient
 from textenv_agents.rollout import Episodes
 from textenv_agents.train import TrainConfig, comparison, train
@@ -110,17 +111,23 @@ def reviews(config: DemoConfig) -> None:
             agent=PolicyGradientConfig(**{**vars(REVIEWS), "seed": config.seed}),
         ),
         progress_bar=config.progress_bar,
+        before_training=lambda before: _show("It writes", before),
     )
-    for title, evaluation in [("It wrote", run.before), ("Now it writes", run.after)]:
-        print(f"\n{title}:")
-        for prompt, text, reward in evaluation.texts[:3]:
-            print(f"  {reward:+.2f}  {prompt} | {text}")
-    print(f"\n{comparison(run.before, run.after)}")
+    _show("Now it writes", run.after)
+    print(comparison(run.before, run.after))
     print(
         f"\n{len(run.after.texts):,} fresh texts each, 95 % intervals; KL and perplexity are those "
         f"under the starting model.\nThe learning curve is {run.folder / 'curve.png'}; samples and "
         "the checkpoint are beside it."
     )
+
+
+def _show(title: str, evaluation: Evaluation) -> None:
+    """Three texts with their rewards; the same prompts each time."""
+    print(f"{title}:")
+    for prompt, text, reward in evaluation.texts[:3]:
+        print(f"  {reward:+.2f}  {prompt} | {text}")
+    print(flush=True)
 
 
 def _good_bad_lines(title: str, task: Any, policy: Any, seed: int) -> None:

@@ -61,6 +61,8 @@ def play(
         game = Game(env, None if lm is None else env.lm, candidates)
         game.start(seed)
         output("Type a number of the list, or a token; :help says what else.")
+        if lm is None and env.task.starting_policy is not None:
+            output("(--lm default shows the tokens that the language model finds likeliest.)")
         while _write_text(game, input, output) and _again(game, input, output):
             pass
     except (EOFError, KeyboardInterrupt):

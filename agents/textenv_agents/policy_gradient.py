@@ -140,7 +140,7 @@ class PolicyGradient:
                 self._set_learning_rate((before - start) / total_tokens)
                 metrics = self.update()
                 bar.update(min(self.tokens, until) - before)
-                bar.set_postfix(reward=f"{metrics['rollout/reward']:.2f}")
+                bar.set_postfix(reward=f"{metrics['rollout/reward']:.2f}", refresh=False)
                 if callback is not None and callback(self, metrics) is False:
                     break
         return self

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -42,11 +43,21 @@ class Run(NamedTuple):
     after: Evaluation
 
 
-def train(config: TrainConfig, *, progress_bar: bool = True) -> Run:
+def train(
+    config: TrainConfig,
+    *,
+    progress_bar: bool = True,
+    before_training: Callable[[Evaluation], Any] | None = None,
+) -> Run:
     """Train, and write the run folder.
 
     It holds config.json, progress.csv, TensorBoard's events, checkpoint/ (`PolicyGradient.load`),
     curve.png, samples.txt and evaluation.json.
+
+    Args:
+        config: The run.
+        progress_bar: Show one.
+        before_training: Called with what the untrained policy is worth.
 
     Raises:
         FileExistsError: the folder is there and not empty.
@@ -63,6 +74,8 @@ def train(config: TrainConfig, *, progress_bar: bool = True) -> Run:
     agent.logger = configure(str(folder), ["csv", "tensorboard"])
     keywords: dict[str, Any] = {"reference": agent.reference, "texts": config.texts}
     before = evaluate(agent.policy, config.env, **keywords, **_model(config, agent))
+    if before_training is not None:
+        before_training(before)
     agent.learn(config.tokens, progress_bar=progress_bar)
     agent.logger.close()
     after = evaluate(agent.policy, config.env, **keywords, **_model(config, agent))
