@@ -8,6 +8,7 @@ from importlib import import_module
 NAMES = {
     "speed": "environment steps a second, as ratios of references in the same run",
     "bias": "the exact bias of each gradient estimator on small tasks",
+    "frontier": "the best trade between reward and KL on Sentiment-v0",
     "sentiment": "Sentiment-v0 before and after training, over seeds",
     "pretrain_reviews": "the shipped language model, from its text: the better part of an hour",
 }

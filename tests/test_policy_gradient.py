@@ -354,6 +354,10 @@ def test_settings_that_contradict(settings, message):
 def test_environments_that_do_not_fit():
     with pytest.raises(ValueError, match="TextVectorEnv"):
         PolicyGradient(None, gym.make_vec("CartPole-v1", num_envs=8))
+    with pytest.raises(ValueError, match="TextVectorEnv"):
+        PolicyGradient(None, "CartPole-v1")
+    with pytest.raises(ValueError, match="expected a language model"):
+        PolicyGradient(3, "textenv/GoodBad-v0")
     with pytest.raises(ValueError, match="the policy has 3 tokens, the environment 2"):
         PolicyGradient(TabularLM(3), "textenv/GoodBad-v0")
     with pytest.raises(ValueError, match='scoring="step"'):

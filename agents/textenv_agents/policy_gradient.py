@@ -20,6 +20,7 @@ import gymnasium as gym
 import numpy as np
 import numpy.typing as npt
 import torch
+from gymnasium.envs.registration import load_env_creator
 from gymnasium.vector import AutoresetMode, VectorEnv
 from stable_baselines3.common.logger import Logger
 from torch import Tensor, nn
@@ -321,8 +322,7 @@ class PolicyGradient:
         return self.env.unwrapped
 
     def _make_env(self, env: str | VectorEnv, policy: LanguageModel | None) -> VectorEnv:
-        spec = gym.spec(env) if isinstance(env, str) else None
-        if isinstance(env, str) and spec is not None and spec.namespace == "textenv":
+        if isinstance(env, str) and _is_ours(env):
             own = policy is not None and policy.vocabulary is not None
             keywords: dict[str, Any] = {"lm": policy} if own else {}
             return gym.make_vec(
@@ -366,6 +366,15 @@ class PolicyGradient:
             raise FloatingPointError(f"the gradient's norm is {norm}: the step is not taken")
         self.optimizer.step()
         return float(norm)
+
+
+def _is_ours(environment_id: str) -> bool:
+    """Whether an id makes a `TextVectorEnv`, or may make one, being a function."""
+    entry = gym.spec(environment_id).vector_entry_point
+    if entry is None:
+        return False
+    creator = load_env_creator(entry) if isinstance(entry, str) else entry
+    return not isinstance(creator, type) or issubclass(creator, textenv.TextVectorEnv)
 
 
 def _fields(config: PolicyGradientConfig | None) -> dict[str, Any]:
