@@ -401,7 +401,7 @@ class TestKeywords:
             ({"prompts": ["我我", "我"], "prompt_length": 1}, ValueError, "prompt 0 has 2 tokens"),
             ({"prompts": ["x"]}, ValueError, "'x' is not in the vocabulary"),
             ({"max_tokens": 0}, ValueError, "max_tokens ≥ 1"),
-            ({"max_token": 3}, ValueError, r"no keyword \['max_token'\].*'max_tokens'"),
+            ({"max_token": 3}, ValueError, "Did you mean 'max_tokens'"),
             ({"render_mode": "text"}, ValueError, "ansi.*got 'text'"),
         ],
     )

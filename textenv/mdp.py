@@ -59,6 +59,10 @@ class Rules:
     stop_condition: Callable[[Rules, State], Any] | None = None
 
     def __post_init__(self) -> None:
+        for name in ("vocabulary_size", "prompt_length", "max_tokens"):
+            number = getattr(self, name)
+            if isinstance(number, bool) or not isinstance(number, int | np.integer):
+                raise ValueError(f"expected {name} to be an integer, got {number!r}")
         if self.vocabulary_size < 1 or self.max_tokens < 1 or self.prompt_length < 0:
             raise ValueError(
                 "expected vocabulary_size ≥ 1, max_tokens ≥ 1 and prompt_length ≥ 0, got "

@@ -19,7 +19,7 @@ from gymnasium.envs.registration import EnvSpec
 
 from textenv import actions, mdp, observations
 from textenv.catalogue import ModelHandle
-from textenv.errors import NotSerialisableError, TextenvError
+from textenv.errors import NotSerialisableError, TextenvError, UnknownNameError
 from textenv.plugins import Held, release, to_json_form
 from textenv.rewards import Scorer, as_reward
 from textenv.task import Task
@@ -128,6 +128,7 @@ def make_task(
     given = {key: release(value) for key, value in keywords.items() if value is not None}
     if vocabulary is not None:
         given["vocabulary"] = vocabulary
+    takes: set[str] = set()
     if isinstance(task, Task):
         made = task
     else:
@@ -139,11 +140,10 @@ def make_task(
     common = {"vocabulary", "reward", "prompts", "prompt_length", "max_tokens", "end"}
     unknown = sorted(set(given) - common)
     if unknown:
-        raise ValueError(
-            f"the task {made.name} has no keyword {unknown}; there are the common ones, "
-            f"{sorted(common - {'vocabulary'})}, and those in its docstring"
-        )
-    if "prompts" in given and len(given["prompts"]) != len(made.prompts):
+        known = common | takes | set(inspect.signature(set_up).parameters)
+        known -= {"task", "task_keywords", "vocabulary"}
+        raise UnknownNameError(f"keyword of {made.name}", unknown[0], known)
+    if "prompts" in given:
         given["columns"] = {}  # the task's columns belong to the task's prompts
     return made.with_changes(**given) if given else made
 
