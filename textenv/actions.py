@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import operator
+from abc import abstractmethod
 from typing import Any, ClassVar
 
 import numpy as np
@@ -17,25 +18,25 @@ from textenv.plugins import Plugin
 class Action(Plugin):
     """How an action becomes a token."""
 
+    @abstractmethod
     def space(self, rules: Rules) -> spaces.Space:
         """Return the space of one action."""
-        raise NotImplementedError
 
+    @abstractmethod
     def token(self, rules: Rules, action: Any) -> int:
         """Check one action and return its token."""
-        raise NotImplementedError
 
+    @abstractmethod
     def tokens(
         self, rules: Rules, actions: Any, ignored: npt.NDArray[np.bool_] | None, batch: int
     ) -> npt.NDArray[np.int64]:
         """Check B actions and return their tokens, int64 [B]; `ignored` rows are not read."""
-        raise NotImplementedError
 
+    @abstractmethod
     def mask(
         self, rules: Rules, suppressed: tuple[int, ...], batch: int | None
     ) -> npt.NDArray[np.int8]:
         """Return 1 for each action that makes sense, int8 [n] or [B, n], fresh."""
-        raise NotImplementedError
 
 
 class AllTokens(Action):

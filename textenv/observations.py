@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from typing import Any, ClassVar
 
 import numpy as np
@@ -15,13 +16,13 @@ from textenv.plugins import Plugin
 class Observation(Plugin):
     """A view of the state; the same code serves one state and a batch."""
 
+    @abstractmethod
     def space(self, rules: Rules) -> spaces.Space:
         """Return the space of one observation."""
-        raise NotImplementedError
 
+    @abstractmethod
     def observe(self, rules: Rules, state: State) -> Any:
         """Return a fresh observation of one state, or of B states with a leading axis."""
-        raise NotImplementedError
 
 
 class Tokens(Observation):

@@ -8,6 +8,7 @@ from __future__ import annotations
 import inspect
 import json
 import os
+from abc import ABC
 from collections.abc import Mapping
 from enum import Enum
 from typing import Any, ClassVar, Self
@@ -17,7 +18,7 @@ import numpy as np
 from textenv.errors import NotSerialisableError, UnknownNameError
 
 
-class Plugin:
+class Plugin(ABC):
     """Something that a name and a few numbers describe: what is seen, or what may be done."""
 
     name: ClassVar[str]

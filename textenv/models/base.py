@@ -9,6 +9,7 @@ B = batch, T = the columns for writing, V = vocabulary, H = hidden width.
 from __future__ import annotations
 
 import json
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -56,7 +57,7 @@ class Score(NamedTuple):
     distributions: Tensor | None = None
 
 
-class LanguageModel(nn.Module):
+class LanguageModel(nn.Module, ABC):
     """A language model with V tokens; subclasses say how it reads.
 
     Attributes:
@@ -77,10 +78,11 @@ class LanguageModel(nn.Module):
         self.vocabulary_size = vocabulary_size
 
     @property
+    @abstractmethod
     def hidden_size(self) -> int:
         """H."""
-        raise NotImplementedError
 
+    @abstractmethod
     def read(
         self, prefixes: Prefixes, rows: Int[np.ndarray, " n"], steps: Int[np.ndarray, " n"]
     ) -> tuple[Float[Tensor, "n vocabulary"], Float[Tensor, "n width"]]:
@@ -94,11 +96,10 @@ class LanguageModel(nn.Module):
         Returns:
             The logits and the hidden states just before these tokens.
         """
-        raise NotImplementedError
 
+    @abstractmethod
     def next(self, prefixes: Prefixes) -> Next:
         """Return the logits and the hidden state at the end of each prefix, without gradient."""
-        raise NotImplementedError
 
     def score(
         self,
@@ -165,7 +166,7 @@ class LanguageModel(nn.Module):
 
     def settings(self) -> dict[str, Any]:
         """Return the constructor's keywords, for config.json."""
-        raise NotImplementedError
+        return {"vocabulary_size": self.vocabulary_size}
 
     def save_pretrained(self, folder: str | Path, *, dtype: torch.dtype | None = None) -> None:
         """Write the model and its vocabulary into a folder, whole or not at all.
