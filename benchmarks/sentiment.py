@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import platform
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -47,7 +47,7 @@ def main() -> None:
           f"{'distinct-2':>12}{'perplexity':>12}{'seconds':>9}")  # fmt: skip
     rows: list[dict[str, Any]] = []
     for seed in range(config.seeds):
-        agent = PolicyGradient(None, ID, PolicyGradientConfig(**{**vars(REVIEWS), "seed": seed}))
+        agent = PolicyGradient(None, ID, replace(REVIEWS, seed=seed))
         measure = {"reference": agent.reference, "texts": config.texts, "seed": 1000 + seed}
         before = evaluate(agent.policy, ID, **measure)
         start = time.perf_counter()

@@ -7,19 +7,6 @@ from textenv.rewards import length
 from textenv.vocabulary import WordVocabulary
 
 
-def small_task(**changes):
-    """Prompts of different lengths, an end token, a stop token: P = 2, T = 3, V = 5."""
-    task = Task(
-        name="small",
-        vocabulary=WordVocabulary(["a", "b", "c", "!"], end="$"),
-        max_tokens=3,
-        reward=length(),
-        prompts=["a", "b c", "c b", "b"],
-        stop=["!"],
-    )
-    return task.with_changes(**changes)
-
-
 def task(**changes):
     """V = 5: a b c ! $ (! stops and belongs to the text, $ ends it and does not), P = 2, T = 3."""
     made = Task(
@@ -31,6 +18,11 @@ def task(**changes):
         stop=["!"],
     )
     return made.with_changes(**changes)
+
+
+def small_task(**changes):
+    """The same with four prompts."""
+    return task(**{"prompts": ["a", "b c", "c b", "b"], **changes})
 
 
 def started(prompt="a", made=None, **keywords):

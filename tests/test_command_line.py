@@ -10,7 +10,6 @@ import pytest
 
 from textenv_agents import PolicyGradient, demo
 from textenv_agents.cli import main
-from textenv_agents.config import PolicyGradientConfig
 from textenv_agents.train import TrainConfig, train
 
 
@@ -83,9 +82,12 @@ def test_the_demos_toys(capsys):
 @pytest.mark.slow
 def test_the_reviewer_learns(tmp_path):
     """An eighth of the demo's tokens: the mean reward rises by 0.3 at least."""
-    agent = PolicyGradientConfig(**vars(demo.REVIEWS))
     config = TrainConfig(
-        env="textenv/Sentiment-v0", tokens=30_000, texts=200, folder=tmp_path / "run", agent=agent
+        env="textenv/Sentiment-v0",
+        tokens=30_000,
+        texts=200,
+        folder=tmp_path / "run",
+        agent=demo.REVIEWS,
     )
     run = train(config, progress_bar=False)
     assert run.after.reward.low - run.before.reward.high > 0.3

@@ -84,7 +84,7 @@ class TextVectorEnv(Assembled, VectorEnv):
         self._scorer = self.setup.scorer
         self._draws = RowDraws(len(self.task.prompts), num_envs)
         self._state: mdp.State | None = None
-        self._columns: list[Any] = [None] * num_envs
+        self._columns: list[Any] | None = None  # a list of B once a caller has given some
         self._finished = np.zeros(num_envs, dtype=np.bool_)
         self._any_finished = False
         self._steps = np.zeros(num_envs, dtype=np.int64)
@@ -130,7 +130,7 @@ class TextVectorEnv(Assembled, VectorEnv):
             )
         self._seed(None, np.arange(self.num_envs))  # rows that no reset() has seeded yet
         self._state = own
-        self._columns = list(state.columns or [None] * self.num_envs)
+        self._columns = None if state.columns is None else list(state.columns)
         self._finish(finished)
 
     def reset(
@@ -262,7 +262,7 @@ class TextVectorEnv(Assembled, VectorEnv):
         return self._state
 
     def _own_columns(self) -> tuple[Any, ...] | None:
-        return tuple(self._columns) if any(self._columns) else None
+        return None if self._columns is None or not any(self._columns) else tuple(self._columns)
 
     def _seed(self, seed: int | Sequence[int | None] | None, rows: npt.NDArray[np.int64]) -> None:
         if isinstance(seed, int | np.integer):
@@ -290,7 +290,9 @@ class TextVectorEnv(Assembled, VectorEnv):
             tokens[rows] = [start.tokens for start in starts]
             length[rows] = [start.length for start in starts]
             prompt_index[rows] = [start.prompt_index for start in starts]
-        if starts is not None or any(self._columns):
+        if starts is not None and self._columns is None and any(s.columns for s in starts):
+            self._columns = [None] * self.num_envs
+        if self._columns is not None:
             for place, row in enumerate(rows.tolist()):
                 self._columns[row] = starts[place].columns if starts else None
         self._steps[rows] = 0

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from textenv import exact
+from textenv import exact, mdp
 from textenv.models import Prefixes, TabularLM
 from textenv_agents import losses
 from textenv_agents.config import PolicyGradientConfig
@@ -92,7 +92,7 @@ def i_love_you(seed: int) -> None:
         texts = exact.enumerate_texts(task, agent.policy)
         likeliest = np.argsort(-texts.probabilities)[:3]
         decoded = [
-            f"{''.join(task.vocabulary.token(t) for t in texts.state.tokens[i] if t < 4)} "
+            f"{task.vocabulary.decode(mdp.text_ids(task.rules, texts.state.tokens[i]))} "
             f"{texts.probabilities[i]:.3f}"
             for i in likeliest
         ]
@@ -108,7 +108,7 @@ def reviews(config: DemoConfig) -> None:
             env="textenv/Sentiment-v0",
             tokens=config.tokens,
             folder=_free(config.folder),
-            agent=PolicyGradientConfig(**{**vars(REVIEWS), "seed": config.seed}),
+            agent=replace(REVIEWS, seed=config.seed),
         ),
         progress_bar=config.progress_bar,
         before_training=lambda before: _show("It writes", before),

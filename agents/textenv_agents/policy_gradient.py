@@ -5,7 +5,7 @@
 (Williams 1992; Sutton et al. 2000; leave-one-out: Kool et al. 2019, Ahmadian et al. 2024.) One
 gradient step per batch of fresh texts, so that every estimator is on-policy. The objective may hold
 −β·KL(π‖ρ), ρ being the starting policy: its gradient is estimated without bias from the exact
-divergence at each state that was visited, which has far less variance than log π − log ρ of the
+divergence at each state that was visited, which has less variance than log π − log ρ of the
 tokens that were drawn. Left out here: several epochs on one batch, clipping, adapters.
 """
 
@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
@@ -84,7 +85,7 @@ class PolicyGradient:
     ) -> None:
         if isinstance(env, VectorEnv):
             settings["episodes"] = env.num_envs
-        self.config = PolicyGradientConfig(**{**_fields(config), **settings})
+        self.config = replace(config or PolicyGradientConfig(), **settings)
         if isinstance(policy, str | Path):
             policy = load(str(policy))
         if policy is not None and not isinstance(policy, LanguageModel):
@@ -375,7 +376,3 @@ def _is_ours(environment_id: str) -> bool:
         return False
     creator = load_env_creator(entry) if isinstance(entry, str) else entry
     return not isinstance(creator, type) or issubclass(creator, textenv.TextVectorEnv)
-
-
-def _fields(config: PolicyGradientConfig | None) -> dict[str, Any]:
-    return {} if config is None else dict(vars(config))
