@@ -11,15 +11,18 @@ from textenv.models.base import LanguageModel, Next, Score
 from textenv.models.causal import CausalLM
 from textenv.models.loading import load
 from textenv.models.lstm import LSTMLM
+from textenv.models.sampling import Kept, Sampling
 from textenv.models.tabular import TabularLM
 from textenv.prefixes import Prefixes
 
 __all__ = [
     "LSTMLM",
     "CausalLM",
+    "Kept",
     "LanguageModel",
     "Next",
     "Prefixes",
+    "Sampling",
     "Score",
     "TabularLM",
     "load",

@@ -24,6 +24,7 @@ from torch import Tensor, nn
 
 from textenv.errors import TextenvError
 from textenv.files import replaced_folder
+from textenv.models.sampling import Kept
 from textenv.prefixes import Prefixes
 from textenv.vocabulary import Vocabulary, load_vocabulary, save_vocabulary
 
@@ -105,6 +106,7 @@ class LanguageModel(nn.Module, ABC):
         self,
         prefixes: Prefixes,
         *,
+        sampling: Kept | None = None,
         written: Bool[np.ndarray, "batch time"] | None = None,
         entropy: bool = False,
         hidden: bool = False,
@@ -114,6 +116,8 @@ class LanguageModel(nn.Module, ABC):
 
         Args:
             prefixes: Whole texts.
+            sampling: What sampling left at each step: all distributions are those that it left.
+                None: the model's own.
             written: The positions that count, bool [B, T]; None: all that are written.
             entropy: Return the entropies too.
             hidden: Return the hidden states too.
@@ -126,6 +130,8 @@ class LanguageModel(nn.Module, ABC):
             counts &= written
         rows, steps = np.nonzero(counts)  # padding is never computed
         logits, states = self.read(prefixes, rows, steps)
+        if sampling is not None:
+            logits = sampling.apply(logits, rows, steps)
         tokens = torch.as_tensor(prefixes.tokens[rows, prefixes.start + steps], device=self.device)
         log_probs = torch.log_softmax(logits, dim=-1)  # [N, V]
         where = torch.as_tensor(counts, device=self.device)
@@ -141,6 +147,24 @@ class LanguageModel(nn.Module, ABC):
             spread(states) if hidden else None,
             log_probs if distributions else None,
         )
+
+    @property
+    def refills(self) -> bool:
+        """Whether one row can begin a new text while the others go on, at the price of that row.
+
+        Where it cannot, `next` gives the same answers, and reads everything again to do so.
+        """
+        return True
+
+    @contextmanager
+    def adapter_off(self) -> Iterator[None]:
+        """Ask the model without its low-rank adapter inside a `with` block.
+
+        Raises:
+            TextenvError: it has none.
+        """
+        raise TextenvError(f"this {type(self).__name__} has no adapter to switch off")
+        yield
 
     @property
     def device(self) -> torch.device:

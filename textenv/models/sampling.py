@@ -1,0 +1,212 @@
+"""How tokens are drawn: temperature, cuts, and what a cut left at each step.
+
+A cut changes the distribution that a token comes from. What it left is therefore stored when the
+token is drawn (`Kept`) and used unchanged wherever the text is scored later: by the policy after an
+update and by the reference. So the ratio is 1 before the first update, KL(π‖π) = 0, and no KL is
+infinite because one model would have kept what the other cut.
+
+B = batch, T = the columns for writing, V = vocabulary.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from jaxtyping import Bool, Float, Int, UInt8
+from torch import Tensor
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sampling:
+    """Settings of sampling; the defaults change nothing: π itself is sampled.
+
+    The temperature comes first, then what is forbidden or forced, then top-k, then top-p.
+
+    Raises:
+        ValueError: a number is out of range.
+    """
+
+    temperature: float = 1.0
+    """Logits are divided by it; policy and reference alike."""
+    top_k: int | None = None
+    """Keep the k likeliest tokens (and those as likely as the last of them)."""
+    top_p: float | None = None
+    """Keep the likeliest tokens until their probabilities sum to p (Holtzman et al. 2020)."""
+    min_tokens: int = 0
+    """Nothing that ends the text is written before that many tokens are."""
+    forbidden: tuple[int, ...] = ()
+    """Ids that are never written."""
+    forced: Mapping[int, int] = field(default_factory=dict)
+    """Which id is written at which step, counted from 0."""
+
+    def __post_init__(self) -> None:
+        if not self.temperature > 0:
+            raise ValueError(
+                f"expected temperature > 0, got {self.temperature}; for the likeliest token take "
+                "the argmax, or top_k=1"
+            )
+        if self.top_k is not None and self.top_k < 1:
+            raise ValueError(f"expected top_k ≥ 1 or None, got {self.top_k}")
+        if self.top_p is not None and not 0 < self.top_p <= 1:
+            raise ValueError(f"expected 0 < top_p ≤ 1 or None, got {self.top_p}")
+        if self.min_tokens < 0:
+            raise ValueError(f"expected min_tokens ≥ 0, got {self.min_tokens}")
+
+    @property
+    def cuts(self) -> bool:
+        """Whether any token may be left out."""
+        limits = (self.top_k is not None, self.top_p is not None, self.min_tokens > 0)
+        return any(limits) or bool(self.forbidden) or bool(self.forced)
+
+    def check(self, vocabulary_size: int) -> None:
+        """Refuse settings that do not fit a vocabulary.
+
+        Raises:
+            ValueError: k > V, or an id outside 0 … V − 1.
+        """
+        if self.top_k is not None and self.top_k > vocabulary_size:
+            raise ValueError(
+                f"top_k={self.top_k} is larger than the vocabulary of {vocabulary_size} tokens"
+            )
+        for token in (*self.forbidden, *self.forced.values()):
+            if not 0 <= token < vocabulary_size:
+                raise ValueError(
+                    f"forbidden and forced ids lie in 0 … {vocabulary_size - 1}, got {token}"
+                )
+
+    def keep(
+        self,
+        logits: Float[Tensor, "batch vocabulary"],
+        written: Int[np.ndarray, " batch"],
+        ending: Sequence[int] = (),
+    ) -> Bool[Tensor, "batch vocabulary"] | None:
+        """Return what these settings keep in each row; None: everything.
+
+        Args:
+            logits: Of the next token; −∞ is never kept.
+            written: How many tokens each row has written.
+            ending: The ids that end a text.
+
+        Raises:
+            ValueError: a row is left without any token.
+        """
+        if not self.cuts:
+            return None
+        kept = logits > -torch.inf
+        if self.forbidden:
+            kept[:, list(self.forbidden)] = False
+        early = np.flatnonzero(written < self.min_tokens)
+        if len(early) and ending:
+            rows = torch.as_tensor(early, device=logits.device)
+            kept[rows[:, None], torch.tensor(list(ending), device=logits.device)] = False
+        for row, step in enumerate(written.tolist()):
+            if step in self.forced:
+                kept[row] = False
+                kept[row, self.forced[step]] = True
+        scaled = (logits / self.temperature).masked_fill(~kept, -torch.inf)
+        if self.top_k is not None and self.top_k < logits.shape[1]:
+            kept &= scaled >= scaled.topk(self.top_k, dim=-1).values[:, -1:]
+            scaled = scaled.masked_fill(~kept, -torch.inf)
+        if self.top_p is not None and self.top_p < 1:
+            kept &= _nucleus(scaled, self.top_p)
+        empty = ~kept.any(dim=-1)
+        if empty.any():
+            row = int(empty.nonzero()[0])
+            raise ValueError(
+                f"{self} leaves nothing to write at step {written[row]} of row {row}: forbid less"
+            )
+        return kept
+
+
+@dataclass(frozen=True, eq=False)
+class Kept:
+    """What sampling left of the distribution at each step of N texts.
+
+    temperature: What the logits are divided by.
+    bits: uint8 [N, T, ⌈V / 8⌉], the kept tokens as `numpy.packbits` writes them; None: all of them.
+    """
+
+    temperature: float = 1.0
+    bits: UInt8[np.ndarray, "batch time packed"] | None = None
+
+    def rows(self, chosen: npt.NDArray) -> Kept:
+        """Take some texts, by index or by mask."""
+        return self if self.bits is None else Kept(self.temperature, self.bits[chosen])
+
+    def apply(
+        self,
+        logits: Float[Tensor, "n vocabulary"],
+        rows: Int[np.ndarray, " n"],
+        steps: Int[np.ndarray, " n"],
+    ) -> Float[Tensor, "n vocabulary"]:
+        """Return the logits that n tokens were drawn from, −∞ for what was cut; with gradient.
+
+        Args:
+            logits: Just before these tokens, from whatever model.
+            rows: Which text, for each of the n tokens.
+            steps: Which of its tokens.
+        """
+        if self.temperature != 1.0:
+            logits = logits / self.temperature
+        if self.bits is None:
+            return logits
+        kept = np.unpackbits(self.bits[rows, steps], axis=-1, count=logits.shape[1])
+        return logits.masked_fill(torch.as_tensor(kept == 0, device=logits.device), -torch.inf)
+
+
+def pack(kept: Bool[Tensor, "batch vocabulary"]) -> UInt8[np.ndarray, "batch packed"]:
+    """Write a mask as bits, an eighth of its size."""
+    return np.packbits(kept.cpu().numpy(), axis=-1)
+
+
+class Drawn(NamedTuple):
+    """Tokens that were drawn, int64 [B], and log π of each, float64 [B]."""
+
+    tokens: npt.NDArray[np.int64]
+    log_probs: npt.NDArray[np.float64]
+
+
+def draw(
+    logits: Float[Tensor, "batch vocabulary"],
+    uniforms: Float[np.ndarray, " batch"],
+    *,
+    temperature: float = 1.0,
+    kept: Bool[Tensor, "batch vocabulary"] | None = None,
+) -> Drawn:
+    """Draw a token from softmax(logits / temperature), restricted to what is kept.
+
+    The token is the first whose cumulative probability lies above the number u in [0, 1), so never
+    one of probability 0. (A multinomial draw costs as much as a small model's forward pass.)
+
+    Args:
+        logits: Of the next token; they are left as they are.
+        uniforms: u, one number for each row.
+        temperature: > 0.
+        kept: Which tokens may be drawn; None: all.
+    """
+    if temperature != 1.0:
+        logits = logits / temperature
+    if kept is not None:
+        logits = logits.masked_fill(~kept, -torch.inf)
+    probabilities = torch.softmax(logits, dim=-1)
+    cumulative = probabilities.cumsum(dim=-1, dtype=torch.float64)
+    total = cumulative[:, -1:]
+    threshold = torch.as_tensor(uniforms, device=logits.device)[:, None] * total
+    threshold = torch.minimum(threshold, torch.nextafter(total, torch.zeros_like(total)))
+    tokens = torch.searchsorted(cumulative, threshold, right=True)  # [B, 1]
+    log_probs = probabilities.gather(-1, tokens).double().log()
+    return Drawn(tokens[:, 0].cpu().numpy(), log_probs[:, 0].cpu().numpy())
+
+
+def _nucleus(
+    scaled: Float[Tensor, "batch vocabulary"], top_p: float
+) -> Bool[Tensor, "batch vocabulary"]:
+    """The smallest set of likeliest tokens whose probabilities sum to p or more."""
+    ordered, ids = torch.softmax(scaled, dim=-1).sort(dim=-1, descending=True, stable=True)
+    before = ordered.cumsum(dim=-1) - ordered  # what the likelier ones sum to
+    return torch.zeros_like(scaled, dtype=torch.bool).scatter(-1, ids, before < top_p)
