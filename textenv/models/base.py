@@ -24,20 +24,10 @@ from torch import Tensor, nn
 
 from textenv.errors import TextenvError
 from textenv.files import replaced_folder
+from textenv.models.memory import Next
 from textenv.models.sampling import Kept
 from textenv.prefixes import Prefixes
 from textenv.vocabulary import Vocabulary, load_vocabulary, save_vocabulary
-
-
-class Next(NamedTuple):
-    """What comes after each prefix.
-
-    logits: [B, V], −∞ for what is never written.
-    hidden: [B, H].
-    """
-
-    logits: Tensor
-    hidden: Tensor
 
 
 class Score(NamedTuple):
@@ -290,13 +280,24 @@ def dropout_off(module: nn.Module) -> Iterator[None]:
             module.train()
 
 
-def weights_key(module: nn.Module) -> tuple[int, ...]:
-    """What changes when an optimizer writes the weights: each parameter's version and place."""
-    return tuple(
-        number
-        for parameter in module.parameters()
-        for number in (parameter._version, parameter.data_ptr())
-    )
+def reading_key(module: nn.Module) -> tuple[Any, ...]:
+    """What an answer is valid for: weights, active adapters, training flag, dtype and autocast.
+
+    Weights written through `.data` change nothing of it.
+    """
+    key: list[Any] = [module.training]
+    for parameter in module.parameters():
+        key += (parameter._version, parameter.data_ptr(), parameter.dtype)
+    device = parameter.device.type
+    key.append(torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else None)
+    if hasattr(module, "peft_config") or hasattr(getattr(module, "model", None), "peft_config"):
+        for part in module.modules():  # switching an adapter off changes no version
+            if hasattr(part, "active_adapters") and hasattr(part, "disable_adapters"):
+                key.append((part.disable_adapters, tuple(part.active_adapters), part.merged))
+    return tuple(key)
+
+
+weights_key = reading_key
 
 
 def suppress(logits: Tensor, tokens: tuple[int, ...]) -> Tensor:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from jaxtyping import Float, Int
 from safetensors import SafetensorError
@@ -18,38 +17,18 @@ from torch import Tensor
 from textenv.errors import MissingExtraError, TextenvError
 from textenv.files import replaced_folder
 from textenv.models.alignment import left_aligned, with_start
-from textenv.models.base import LanguageModel, Next, dropout_off, suppress, weights_key
+from textenv.models.base import LanguageModel, Next, dropout_off, reading_key, suppress
+from textenv.models.incremental import FILL, ColumnCache, Ids, Incremental
+from textenv.models.self_check import cache_is_exact
 from textenv.prefixes import Prefixes
 from textenv.vocabulary import Vocabulary, load_vocabulary, save_vocabulary
-
-
-@dataclass
-class _Read:
-    """What `next` has read: B rows whose last token stands in the same column.
-
-    key: the weights and the mode that it is valid for.
-    rows: which row each prefix is, by its bytes.
-    offset: the first column that was read.
-    end: one past the last column that was read.
-    cache: the library's key-value cache of these columns.
-    answer: what was answered for these prefixes.
-    """
-
-    key: tuple[int, ...]
-    rows: dict[bytes, int]
-    offset: int
-    end: int
-    cache: Any
-    answer: Next
 
 
 class CausalLM(LanguageModel):
     """A causal language model of the library transformers.
 
     `score` reads texts moved to the left, so that no mask and no position ids are needed. `next`
-    reads the columns as they stand, with a mask and position ids for each row, and keeps the
-    key-value cache: while all texts of a batch, or some of them, go on by the same number of
-    tokens, only the new columns are read. Anything else is read afresh.
+    reads only what is new: see `textenv.models.incremental`.
 
     Args:
         model: A causal model with a language-model head. It is used as it is.
@@ -58,6 +37,10 @@ class CausalLM(LanguageModel):
 
     Raises:
         ValueError: the vocabulary has ids that the model lacks.
+
+    Warns:
+        UserWarning: the model's cache does not bear rows that begin anew (checked once, here); its
+            texts are then read in whole at each step.
     """
 
     model_type: ClassVar[str] = "transformers"
@@ -80,8 +63,10 @@ class CausalLM(LanguageModel):
         self.suppressed_tokens = (
             vocabulary.suppressed_tokens if suppressed_tokens is None else suppressed_tokens
         )
-        self._read: _Read | None = None
         self._plain_head = _has_plain_head(model)
+        self._takes_positions = "position_ids" in inspect.signature(model.forward).parameters
+        self._incremental = Incremental(self)
+        self._incremental.refills = cache_is_exact(self, vocabulary.size)
 
     @property
     def hidden_size(self) -> int:
@@ -112,87 +97,57 @@ class CausalLM(LanguageModel):
         """As `LanguageModel.next`."""
         self.check(prefixes)
         if len(prefixes) == 0:
-            return Next(
-                torch.zeros(0, self.vocabulary_size, device=self.device),
-                torch.zeros(0, self.hidden_size, device=self.device),
-            )
+            weight = self.model.get_output_embeddings().weight
+            shapes = (0, self.vocabulary_size), (0, self.hidden_size)
+            return Next(*(weight.new_zeros(shape) for shape in shapes))
         tokens, begin = with_start(prefixes, self._start_token)
         end = prefixes.end + 1  # one more column in front
+        key = reading_key(self.model)
         with dropout_off(self.model):
-            if (end != end[0]).any():
-                return self._next_ragged(tokens, begin, end)
-            return self._next_in_step(tokens, begin, int(end[0]))
+            return self._incremental.next(key, left_aligned(tokens, begin, end, FILL), end - begin)
+
+    @property
+    def refills(self) -> bool:
+        """As `LanguageModel.refills`."""
+        return self._incremental.refills
 
     def forget(self) -> None:
         """As `LanguageModel.forget`."""
-        self._read = None
+        self._incremental.memory.forget()
 
-    def _next_ragged(
-        self,
-        tokens: npt.NDArray[np.int64],
-        begin: npt.NDArray[np.int64],
-        end: npt.NDArray[np.int64],
-    ) -> Next:
-        """Texts of different lengths: one full pass."""
-        ids = torch.as_tensor(left_aligned(tokens, begin, end), device=self.device)
-        output = self.model(input_ids=ids, use_cache=False, output_hidden_states=True)
-        rows = torch.arange(len(tokens), device=self.device)
-        last = torch.as_tensor(end - begin - 1, device=self.device)
+    # How `Incremental` reads.
+
+    def new_cache(self, rows: int, capacity: int, clock: int = 0) -> ColumnCache:
+        """As `Reader.new_cache`."""
+        return ColumnCache(rows, capacity, clock)
+
+    def read_new(self, ids: Ids, cache: ColumnCache, seen: Ids, positions: Ids) -> Next:
+        """As `Reader.read_new`."""
+        inputs = {
+            "input_ids": np.maximum(ids, 0),
+            "attention_mask": seen,
+            **({"position_ids": positions} if self._takes_positions else {}),
+        }
+        tensors = {
+            name: torch.as_tensor(array, device=self.device) for name, array in inputs.items()
+        }
+        return self._last(tensors | {"past_key_values": cache, "use_cache": True})
+
+    def read_whole(self, ids: Ids, length: Ids) -> Next:
+        """As `Reader.read_whole`."""
+        inputs = torch.as_tensor(np.maximum(ids, 0), device=self.device)
+        output = self.model(input_ids=inputs, use_cache=False, output_hidden_states=True)
+        rows = torch.arange(len(ids), device=self.device)
+        last = torch.as_tensor(length - 1, device=self.device)
         return self._answer(output.logits[rows, last], output.hidden_states[-1][rows, last])
 
-    def _next_in_step(
-        self, tokens: npt.NDArray[np.int64], begin: npt.NDArray[np.int64], end: int
-    ) -> Next:
-        """Texts that end in the same column: read what is new, or everything."""
-        key = (*weights_key(self.model), int(torch.is_autocast_enabled(self.device.type)))
-        read = self._continued(key, tokens, begin, end)
-        if read is not None and read.end == end:
-            return read.answer
-        offset = int(begin.min()) if read is None else read.offset
-        first = offset if read is None else read.end
-        column = np.arange(offset, end)
-        real = column >= begin[:, None]  # [B, columns so far]
-        position = np.maximum(column - begin[:, None], 0)[:, first - offset :]
-        new = np.where(column >= begin[:, None], tokens[:, offset:end], 0)[:, first - offset :]
-        output = self.model(
-            input_ids=torch.as_tensor(new, device=self.device),
-            attention_mask=torch.as_tensor(real.astype(np.int64), device=self.device),
-            position_ids=torch.as_tensor(position, device=self.device),
-            past_key_values=None if read is None else read.cache,
-            use_cache=True,
-            output_hidden_states=True,
-            logits_to_keep=1,
-        )
-        answer = self._answer(output.logits[:, -1], output.hidden_states[-1][:, -1])
-        rows = _by_bytes(tokens, begin, end)
-        self._read = _Read(key, rows, offset, end, output.past_key_values, answer)
-        return answer
-
-    def _continued(
-        self,
-        key: tuple[int, ...],
-        tokens: npt.NDArray[np.int64],
-        begin: npt.NDArray[np.int64],
-        end: int,
-    ) -> _Read | None:
-        """What was read of exactly these rows, in this order; None where a row is unknown."""
-        read = self._read
-        if read is None or read.key != key or not read.end <= end:
-            return None
-        known = [
-            read.rows.get(tokens[row, begin[row] : read.end].tobytes())
-            for row in range(len(tokens))
-        ]
-        if None in known:
-            return None
-        if known == list(range(len(read.answer.logits))):
-            return read
-        rows = torch.as_tensor(known, device=self.device)
-        answer = Next(read.answer.logits[rows], read.answer.hidden[rows])
-        if read.end == end:  # asked again: the cache stays as it is, for all rows
-            return _Read(key, read.rows, read.offset, end, read.cache, answer)
-        read.cache.batch_select_indices(rows)
-        return _Read(key, read.rows, read.offset, read.end, read.cache, answer)
+    def _last(self, inputs: dict[str, Any]) -> Next:
+        """Read, and answer at the last column."""
+        if self._plain_head:
+            states = self.model.base_model(**inputs).last_hidden_state[:, -1]
+            return self._answer(self.model.get_output_embeddings()(states), states)
+        output = self.model(**inputs, output_hidden_states=True, logits_to_keep=1)
+        return self._answer(output.logits[:, -1], output.hidden_states[-1][:, -1])
 
     def _answer(self, logits: Tensor, hidden: Tensor) -> Next:
         logits = suppress(logits[:, : self.vocabulary_size], self.suppressed_tokens)
@@ -273,9 +228,3 @@ def _has_plain_head(model: Any) -> bool:
             return False
         own = model.get_output_embeddings()(states)
     return own.shape == logits.shape and torch.equal(own, logits)
-
-
-def _by_bytes(
-    tokens: npt.NDArray[np.int64], begin: npt.NDArray[np.int64], end: int
-) -> dict[bytes, int]:
-    return {tokens[row, begin[row] : end].tobytes(): row for row in range(len(tokens))}

@@ -2,18 +2,28 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from textenv.models.alignment import left_aligned, with_start
-from textenv.models.base import LanguageModel, Next, dropout_off, suppress, weights_key
+from textenv.models.base import LanguageModel, dropout_off, reading_key, suppress
+from textenv.models.memory import Ids, Memory, Next, Stream
 from textenv.prefixes import Prefixes
 from textenv.vocabulary import Vocabulary
+
+
+class _State(NamedTuple):
+    """An LSTM's state after each row: h and c, [layers, R, H] each."""
+
+    h: Tensor
+    c: Tensor
+
+    def nbytes(self) -> int:
+        return self.h.nbytes + self.c.nbytes
 
 
 class LSTMLM(LanguageModel):
@@ -55,7 +65,7 @@ class LSTMLM(LanguageModel):
             with torch.no_grad():
                 for parameter in self.parameters():
                     parameter.uniform_(-(width**-0.5), width**-0.5, generator=generator)
-        self._remembered: tuple[Any, dict[bytes, int], Tensor, Tensor] | None = None
+        self._memory = Memory()
 
     @property
     def hidden_size(self) -> int:
@@ -82,20 +92,19 @@ class LSTMLM(LanguageModel):
 
     @torch.no_grad()
     def next(self, prefixes: Prefixes) -> Next:
-        """As `LanguageModel.next`; where all texts go on by one token, only these are read."""
+        """As `LanguageModel.next`; each row reads on from what is known of it."""
         self.check(prefixes)
         tokens, begin = with_start(prefixes, self._start_token)
-        end = prefixes.end + 1
-        key = weights_key(self)
+        ids = left_aligned(tokens, begin, prefixes.end + 1)  # one more column in front
+        length = prefixes.end + 1 - begin
+        key = reading_key(self)
+        self._memory.keep_valid(key)
         with dropout_off(self):
-            state, hidden = self._go_on(key, tokens, begin, end)
-        rows = {tokens[row, begin[row] : end[row]].tobytes(): row for row in range(len(tokens))}
-        self._remembered = (key, rows, *state)
-        return Next(self._suppressed(self.head(hidden)), hidden)
+            return self._read_on(key, ids, length)
 
     def forget(self) -> None:
         """As `LanguageModel.forget`."""
-        self._remembered = None
+        self._memory.forget()
 
     def settings(self) -> dict[str, Any]:
         """As `LanguageModel.settings`."""
@@ -120,31 +129,34 @@ class LSTMLM(LanguageModel):
         never = () if self.vocabulary is None else self.vocabulary.suppressed_tokens
         return suppress(logits, never)
 
-    def _go_on(
-        self,
-        key: Any,
-        tokens: npt.NDArray[np.int64],
-        begin: npt.NDArray[np.int64],
-        end: npt.NDArray[np.int64],
-    ) -> tuple[tuple[Tensor, Tensor], Tensor]:
-        """Return the LSTM's state after each row, and the last layer's hidden state [B, H]."""
-        if self._remembered is not None and self._remembered[0] == key:
-            _, known, h, c = self._remembered
-            before = [
-                known.get(tokens[row, begin[row] : end[row] - 1].tobytes(), -1)
-                for row in range(len(tokens))
-            ]
-            if min(before) >= 0:
-                rows = torch.as_tensor(before, device=self.device)
-                last = torch.as_tensor(np.take_along_axis(tokens, end[:, None] - 1, axis=1))
-                _, hidden, state = self(last.to(self.device), (h[:, rows], c[:, rows]))
-                return state, hidden[:, 0]
-        ids = torch.as_tensor(left_aligned(tokens, begin, end), device=self.device)
+    def _read_on(self, key: Any, ids: Ids, length: Ids) -> Next:
+        """Read what is new of each row; an LSTM's state is known at the ends of rows only."""
+        batch = len(ids)
+        memory, match = self._memory, self._memory.find(ids, length)
+        shape = (self.layers, batch, self.width)
+        h, c = self.head.weight.new_zeros((2, *shape))
+        hidden = h.new_zeros(batch, self.width)
+        known = np.zeros(batch, dtype=np.int64)
+        for number, stream in enumerate(memory.streams):
+            whole = (match.stream == number) & (match.known == stream.length[match.slot])
+            rows, slots = np.flatnonzero(whole), match.slot[whole]
+            known[rows] = match.known[rows]
+            h[:, rows], c[:, rows] = stream.cache.h[:, slots], stream.cache.c[:, slots]
+            hidden[rows] = stream.answer.hidden[slots]
+        rows = np.flatnonzero(known < length)
+        if not len(rows):  # nothing to read
+            return Next(self._suppressed(self.head(hidden)), hidden)
+        new = left_aligned(ids[rows], known[rows], length[rows])
         packed = nn.utils.rnn.pack_padded_sequence(
-            self.embedding(ids),
-            torch.as_tensor(end - begin),
+            self.embedding(torch.as_tensor(new, device=self.device)),
+            torch.as_tensor(length[rows] - known[rows]),
             batch_first=True,
             enforce_sorted=False,
         )
-        _, state = self.lstm(packed)
-        return state, state[0][-1]
+        before = (h[:, rows].contiguous(), c[:, rows].contiguous())
+        _, (h[:, rows], c[:, rows]) = self.lstm(packed, before)
+        hidden[rows] = h[-1, rows]
+        answer = Next(self._suppressed(self.head(hidden)), hidden)
+        answered = np.ones(batch, dtype=np.bool_)
+        memory.replace(match, Stream(key, ids, length, answer, answered, _State(h, c)))
+        return answer

@@ -1,0 +1,175 @@
+"""What `next` remembers: rows of token ids, and which of them a question goes on from.
+
+A *stream* is a batch of rows that are read together, with whatever the model keeps of them (a
+key-value cache, an LSTM's state) and its last answer. A few streams are kept, so that two
+environments on one model do not evict each other at every step.
+
+Here is only the bookkeeping, in NumPy. B = rows of a question, L = the longest of them in tokens.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+from torch import Tensor
+
+Ids = npt.NDArray[np.int64]
+
+MAX_STREAMS = 8
+
+
+class Next(NamedTuple):
+    """What comes after each prefix; to be read only: it may be handed out again.
+
+    logits: [B, V], −∞ for what is never written.
+    hidden: [B, H].
+    """
+
+    logits: Tensor
+    hidden: Tensor
+
+    def rows(self, chosen: Tensor) -> Next:
+        """Take some rows, by index."""
+        return Next(self.logits[chosen], self.hidden[chosen])
+
+
+@dataclass(eq=False)
+class Stream:
+    """Rows that were read together.
+
+    key: The weights and the mode that everything here is valid for.
+    ids: int64 [R, L], left-aligned; what lies behind `length` means nothing.
+    length: int64 [R], how many tokens of each row are read.
+    answer: What was answered at the end of each row.
+    answered: bool [R], the rows whose answer is still that of their end.
+    cache: What the model keeps of these rows.
+    """
+
+    key: Any
+    ids: Ids
+    length: Ids
+    answer: Next
+    answered: npt.NDArray[np.bool_]
+    cache: Any
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def continued(self, ids: Ids, length: Ids) -> npt.NDArray[np.bool_]:
+        """Say for each row of a question whether it begins with all that the row here has read."""
+        rows = min(len(self), len(ids))
+        width = min(self.ids.shape[1], ids.shape[1])
+        own = self.length[:rows]
+        same = self.ids[:rows, :width] == ids[:rows, :width]
+        same |= np.arange(width) >= own[:, None]
+        continued = np.zeros(len(ids), dtype=np.bool_)
+        continued[:rows] = same.all(axis=1) & (own > 0) & (own <= length[:rows])
+        return continued
+
+    def common(self, row: Ids) -> Ids:
+        """How many leading tokens of one row, int64 [n], each row here has read: int64 [R]."""
+        width = min(self.ids.shape[1], len(row))
+        differs = self.ids[:, :width] != row[:width]
+        differs |= np.arange(width) >= self.length[:, None]
+        return np.where(differs.any(axis=1), differs.argmax(axis=1), width)
+
+    def remember(self, slots: Ids, ids: Ids, length: Ids) -> None:
+        """Note what these rows have read now."""
+        width = ids.shape[1]
+        if width > self.ids.shape[1]:
+            wider = np.zeros((len(self), width), dtype=np.int64)
+            wider[:, : self.ids.shape[1]] = self.ids
+            self.ids = wider
+        self.ids[slots, :width] = ids
+        self.length[slots] = length
+
+    def nbytes(self) -> int:
+        """Memory of the cache and the answer, in bytes."""
+        return sum(part.nbytes for part in self.answer) + int(self.cache.nbytes())
+
+
+class Match(NamedTuple):
+    """Where what is known of each row of a question was read, all int64 [B].
+
+    stream: Which stream, −1 where nothing is known.
+    slot: Which of its rows.
+    known: How many leading tokens of the question it has read.
+    """
+
+    stream: Ids
+    slot: Ids
+    known: Ids
+
+
+class Memory:
+    """A few streams, least recently used first to go.
+
+    Args:
+        limit: How much the streams may hold together, in bytes; the newest is always kept.
+    """
+
+    def __init__(self, limit: int = 2 << 30) -> None:
+        self.limit = limit
+        self.streams: list[Stream] = []  # the newest first
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Memory:
+        return Memory(self.limit)  # a copied model has read nothing
+
+    def forget(self) -> None:
+        """Drop everything."""
+        self.streams.clear()
+
+    def keep_valid(self, key: Any) -> None:
+        """Drop what was read with other weights or in another mode."""
+        self.streams = [stream for stream in self.streams if stream.key == key]
+
+    def used(self, stream: Stream) -> None:
+        """Put a stream first, and drop the oldest that there is no more room for."""
+        others = [other for other in self.streams if other is not stream]
+        self.streams = [stream, *others[: MAX_STREAMS - 1]]
+        total = 0
+        for number, kept in enumerate(self.streams):
+            total += kept.nbytes()
+            if number and total > self.limit:
+                del self.streams[number:]
+                break
+
+    def replace(self, match: Match, stream: Stream) -> None:
+        """Put a stream in place of the one that most of its rows went on from."""
+        went_on = match.stream[match.stream >= 0]
+        if len(went_on):
+            old = self.streams[int(np.bincount(went_on).argmax())]
+            if 3 * len(old) <= 4 * len(stream) <= 4 * len(old):
+                self.streams.remove(old)
+        self.used(stream)
+
+    def find(self, ids: Ids, length: Ids) -> Match:
+        """Find what is known of each row: first in the same row of a stream, then anywhere.
+
+        Args:
+            ids: int64 [B, L], left-aligned.
+            length: int64 [B].
+        """
+        batch = len(ids)
+        match = Match(np.full(batch, -1), np.zeros(batch, np.int64), np.zeros(batch, np.int64))
+        unknown = np.ones(batch, dtype=np.bool_)
+        for number, stream in enumerate(self.streams):
+            continued = stream.continued(ids, length) & unknown
+            if continued.any():
+                rows = np.flatnonzero(continued)
+                match.stream[rows], match.slot[rows] = number, rows
+                match.known[rows] = stream.length[rows]
+                unknown &= ~continued
+                if not unknown.any():
+                    return match
+        for row in np.flatnonzero(unknown).tolist():
+            for number, stream in enumerate(self.streams):
+                common = stream.common(ids[row, : length[row]])
+                slot = int(common.argmax())
+                if common[slot] > match.known[row]:
+                    match.stream[row], match.slot[row] = number, slot
+                    match.known[row] = common[slot]
+        return match
