@@ -285,15 +285,19 @@ def reading_key(module: nn.Module) -> tuple[Any, ...]:
 
     Weights written through `.data` change nothing of it.
     """
-    key: list[Any] = [module.training]
-    for parameter in module.parameters():
-        key += (parameter._version, parameter.data_ptr(), parameter.dtype)
-    device = parameter.device.type
-    key.append(torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else None)
-    if hasattr(module, "peft_config") or hasattr(getattr(module, "model", None), "peft_config"):
-        for part in module.modules():  # switching an adapter off changes no version
-            if hasattr(part, "active_adapters") and hasattr(part, "disable_adapters"):
-                key.append((part.disable_adapters, tuple(part.active_adapters), part.merged))
+    device = next(module.parameters()).device.type
+    autocast = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else None
+    key: list[Any] = [module.training, autocast]
+    parts = [module]  # `module.parameters()` takes several times as long, at every step
+    while parts:
+        part = parts.pop()
+        parts += [child for child in part._modules.values() if child is not None]
+        for parameter in part._parameters.values():
+            if parameter is not None:
+                key += (parameter._version, parameter.data_ptr(), parameter.dtype)
+        if hasattr(part, "active_adapters") and hasattr(part, "merged"):
+            # Switching an adapter off changes no version.
+            key.append((part.disable_adapters, tuple(part.active_adapters), part.merged))
     return tuple(key)
 
 

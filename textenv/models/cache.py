@@ -124,33 +124,32 @@ class ColumnCache(Cache):
         """All buffers, [R, heads, C, width] each."""
         return [part for layer in self._ready() for part in (layer.keys, layer.values)]
 
-    def mask(self, active: npt.NDArray[np.bool_], new: Numbers) -> tuple[Numbers, Numbers]:
-        """Open the window for the next tokens; return what each row sees, and its positions.
+    def written(self, length: Numbers) -> None:
+        """Note that the first columns hold rows of that many tokens, left-aligned, int64 [R]."""
+        self.window.clock = int(length.max())
+        self.begin, self.end = np.zeros_like(length), length.copy()
+
+    def open(self, active: npt.NDArray[np.bool_], wide: int) -> tuple[Numbers, Numbers]:
+        """Open the window for the next columns; return what each row sees, and its positions.
 
         Args:
-            active: bool [R], the rows that go on.
-            new: int64 [R], how many tokens of each active row are read now; they stand at the right
-                end of w = max(new) columns.
+            active: bool [R], the rows that go on; the others see themselves alone.
+            wide: w, how many columns come.
 
         Returns:
             The mask, int64 [R, columns of the window + w], and the positions, int64 [R, w].
         """
-        wide = int(new[active].max())
-        end = self.clock + wide
-        begin = np.where(self.length > 0, self.begin, end - new)
-        begin = np.where(active, begin, end - 1)  # others see themselves alone, and are not read
-        self.window.first = int(min(begin.min(), self.clock))
-        column = np.arange(self.window.first, end)
+        begin = np.where(active & (self.length > 0), self.begin, self.clock)
+        self.window.first = int(begin.min())
+        column = np.arange(self.window.first, self.clock + wide)
         seen = (column >= begin[:, None]).astype(np.int64)
-        return seen, np.maximum(column[-wide:] - begin[:, None], 0)
+        return seen, column[-wide:] - begin[:, None]
 
-    def advance(self, active: npt.NDArray[np.bool_], new: Numbers) -> None:
-        """Note that the columns that `mask` spoke of are written."""
-        end = self.clock + int(new[active].max())
-        fresh = active & (self.length == 0)
-        self.begin[fresh] = end - new[fresh]
-        self.end[active] = end
-        self.window.clock = end
+    def close(self, active: npt.NDArray[np.bool_], wide: int) -> None:
+        """Note that the columns that `open` spoke of are written."""
+        self.begin[active & (self.length == 0)] = self.clock
+        self.window.clock += wide
+        self.end[active] = self.clock
 
     def select(self, rows: Numbers, known: Numbers, *, after: int = 0) -> ColumnCache:
         """Copy the beginnings of some rows, moved to end at one column.
@@ -163,22 +162,23 @@ class ColumnCache(Cache):
         clock = int(known.max())
         copy = ColumnCache(len(rows), clock + after, clock)
         copy.begin = clock - known
-        first = self.begin[rows]
-        together = len(set((first + known).tolist())) == 1  # they end at one column already
+        start = self.begin[rows] + known - clock
         for layer in self._ready():
             own = _Layer(copy.window)
             own.allocate(layer.keys, layer.values, len(rows))
-            for mine, theirs in ((own.keys, layer.keys), (own.values, layer.values)):
-                if together:
-                    end = int(first[0] + known[0])
-                    index = torch.as_tensor(rows, device=theirs.device)
-                    mine[:, :, :clock] = theirs[:, :, end - clock : end][index]
-                    continue
-                for row, (start, length) in enumerate(
-                    zip(first.tolist(), known.tolist(), strict=True)
-                ):
-                    taken = theirs[rows[row], :, start : start + length]
-                    mine[row, :, clock - length : clock] = taken
+            taken = torch.as_tensor(rows, device=layer.device)
+            if (start == start[0]).all() and start[0] >= 0:  # they end at one column already
+                columns = slice(int(start[0]), int(start[0]) + clock)
+                own.keys[:, :, :clock] = layer.keys[:, :, columns][taken]
+                own.values[:, :, :clock] = layer.values[:, :, columns][taken]
+            else:
+                places = np.maximum(start[:, None] + np.arange(clock), 0)  # [n, clock]
+                column = torch.as_tensor(places, device=layer.device)
+                for mine, theirs in ((own.keys, layer.keys), (own.values, layer.values)):
+                    moved = theirs.transpose(1, 2)[
+                        taken[:, None], column
+                    ]  # [n, clock, heads, width]
+                    mine[:, :, :clock] = moved.transpose(1, 2)
             copy.layers.append(own)
         return copy
 

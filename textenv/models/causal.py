@@ -121,33 +121,36 @@ class CausalLM(LanguageModel):
         """As `Reader.new_cache`."""
         return ColumnCache(rows, capacity, clock)
 
-    def read_new(self, ids: Ids, cache: ColumnCache, seen: Ids, positions: Ids) -> Next:
-        """As `Reader.read_new`."""
+    def read_on(self, ids: Ids, cache: ColumnCache, seen: Ids, positions: Ids) -> Next:
+        """As `Reader.read_on`."""
+        arrays = {"input_ids": ids, "attention_mask": seen}
+        if self._takes_positions:
+            arrays["position_ids"] = positions
         inputs = {
-            "input_ids": np.maximum(ids, 0),
-            "attention_mask": seen,
-            **({"position_ids": positions} if self._takes_positions else {}),
+            name: torch.as_tensor(array, device=self.device) for name, array in arrays.items()
         }
-        tensors = {
-            name: torch.as_tensor(array, device=self.device) for name, array in inputs.items()
-        }
-        return self._last(tensors | {"past_key_values": cache, "use_cache": True})
-
-    def read_whole(self, ids: Ids, length: Ids) -> Next:
-        """As `Reader.read_whole`."""
-        inputs = torch.as_tensor(np.maximum(ids, 0), device=self.device)
-        output = self.model(input_ids=inputs, use_cache=False, output_hidden_states=True)
-        rows = torch.arange(len(ids), device=self.device)
-        last = torch.as_tensor(length - 1, device=self.device)
-        return self._answer(output.logits[rows, last], output.hidden_states[-1][rows, last])
-
-    def _last(self, inputs: dict[str, Any]) -> Next:
-        """Read, and answer at the last column."""
+        inputs |= {"past_key_values": cache, "use_cache": True}
         if self._plain_head:
             states = self.model.base_model(**inputs).last_hidden_state[:, -1]
             return self._answer(self.model.get_output_embeddings()(states), states)
         output = self.model(**inputs, output_hidden_states=True, logits_to_keep=1)
         return self._answer(output.logits[:, -1], output.hidden_states[-1][:, -1])
+
+    def read_whole(self, ids: Ids, length: Ids, cache: ColumnCache | None = None) -> Next:
+        """As `Reader.read_whole`."""
+        inputs: dict[str, Any] = {
+            "input_ids": torch.as_tensor(np.maximum(ids, 0), device=self.device),
+            "attention_mask": torch.ones(ids.shape, dtype=torch.int64, device=self.device),
+            "past_key_values": cache,
+            "use_cache": cache is not None,
+        }
+        rows = torch.arange(len(ids), device=self.device)
+        last = torch.as_tensor(length - 1, device=self.device)
+        if self._plain_head:
+            states = self.model.base_model(**inputs).last_hidden_state[rows, last]
+            return self._answer(self.model.get_output_embeddings()(states), states)
+        output = self.model(**inputs, output_hidden_states=True)
+        return self._answer(output.logits[rows, last], output.hidden_states[-1][rows, last])
 
     def _answer(self, logits: Tensor, hidden: Tensor) -> Next:
         logits = suppress(logits[:, : self.vocabulary_size], self.suppressed_tokens)

@@ -25,19 +25,26 @@ _SPARE = 32  # columns that a new cache has room for
 
 @runtime_checkable
 class Reader(Protocol):
-    """How a model reads; n rows, w new columns."""
-
-    def read_new(self, ids: Ids, cache: ColumnCache, seen: Ids, positions: Ids) -> Next:
-        """Read new columns, int64 [n, w], after what the cache holds; answer at the last one.
-
-        `FILL` stands before rows that are shorter. `seen` is the mask, int64 [n, window + w].
-        """
-
-    def read_whole(self, ids: Ids, length: Ids) -> Next:
-        """Read left-aligned rows, int64 [n, L], in one pass without a cache."""
+    """How a model reads; n rows. The last token of each answers."""
 
     def new_cache(self, rows: int, capacity: int, clock: int = 0) -> ColumnCache:
         """Return an empty cache."""
+
+    def read_whole(self, ids: Ids, length: Ids, cache: ColumnCache | None = None) -> Next:
+        """Read left-aligned rows, int64 [n, L], in one pass, into an empty cache if there is one.
+
+        `FILL` stands behind the end of a row.
+        """
+
+    def read_on(self, ids: Ids, cache: ColumnCache, seen: Ids, positions: Ids) -> Next:
+        """Read w more columns, int64 [n, w], after those that the cache holds.
+
+        Args:
+            ids: The tokens, without gaps.
+            cache: Of n rows.
+            seen: The attention mask, int64 [n, columns before + w].
+            positions: Of the new tokens in their rows, int64 [n, w].
+        """
 
 
 class _Plan(NamedTuple):
@@ -93,21 +100,13 @@ class Incremental:
 
     def _worth(self, match: Match, length: Ids) -> Match:
         """Leave out what is known of beginnings that would still have to be read on from."""
-        whole = self._whole(match)
+        whole = self.memory.whole(match)
         known = np.where(whole | (match.known >= length - 1), match.known, 0)
         return match._replace(known=known, stream=np.where(known > 0, match.stream, -1))
 
-    def _whole(self, match: Match) -> npt.NDArray[np.bool_]:
-        """Which rows go on from all that some row has read: bool [B]."""
-        whole = np.zeros(len(match.known), dtype=np.bool_)
-        for number, stream in enumerate(self.memory.streams):
-            rows = match.stream == number
-            whole[rows] = match.known[rows] == stream.length[match.slot[rows]]
-        return whole & (match.known > 0)
-
     def _answered(self, match: Match, length: Ids) -> Next | None:
         """The answers, where all of them are known."""
-        if (match.known != length).any() or not self._whole(match).all():
+        if (match.known != length).any() or not self.memory.whole(match).all():
             return None
         numbers = sorted(set(match.stream.tolist()))
         streams = [self.memory.streams[number] for number in numbers]
@@ -124,7 +123,7 @@ class Incremental:
 
     def _in_place(self, match: Match, batch: int) -> _Plan | None:
         """Go on in the stream that most rows go on from, unless it is too large or too small."""
-        whole = self._whole(match)
+        whole = self.memory.whole(match)
         if not whole.any():
             return None
         home = int(np.bincount(match.stream[whole]).argmax())
@@ -156,11 +155,10 @@ class Incremental:
     def _afresh(self, key: Any, ids: Ids, length: Ids) -> Next:
         """Read all rows; each text that several rows share is read once."""
         texts, own, row = _unique(ids, length)
-        spare = max(_SPARE, ids.shape[1] // 2)
-        cache = self.reader.new_cache(len(texts), ids.shape[1] + (spare if row is None else 0))
-        answer = self._read_block(cache, np.ones(len(texts), dtype=np.bool_), texts, own, own)
-        if row is not None:
-            cache, answer = cache.select(row, length, after=spare), _rows(answer, row)
+        cache = self.reader.new_cache(len(texts), ids.shape[1])
+        answer = _rows(self.reader.read_whole(texts, own, cache), row)
+        cache.written(own)
+        cache = cache.select(row, length, after=max(_SPARE, ids.shape[1] // 2))
         everything = np.ones(len(ids), dtype=np.bool_)
         stream = Stream(key, ids.copy(), length.copy(), answer, everything, cache)
         self.memory.used(stream)
@@ -214,8 +212,7 @@ class Incremental:
                 part = source.select(match.slot[chosen], known[chosen], after=new)
                 if new:
                     everything = np.ones(len(chosen), dtype=np.bool_)
-                    news = np.full(len(chosen), new)
-                    self._read_block(part, everything, ids[chosen], need[chosen], news)
+                    self._read_on(part, everything, ids[chosen], need[chosen], new)
             prepared.append((chosen, part))
         return prepared
 
@@ -225,8 +222,9 @@ class Incremental:
         beginnings = np.where(np.arange(width) < need[:, None], ids[:, :width], FILL)
         texts, own, row = _unique(beginnings, need)
         cache = self.reader.new_cache(len(texts), width)
-        self._read_block(cache, np.ones(len(texts), dtype=np.bool_), texts, own, own)
-        return cache if row is None else cache.select(row, need)
+        self.reader.read_whole(texts, own, cache)
+        cache.written(own)
+        return cache.select(row, need)
 
     def _step(
         self,
@@ -239,11 +237,10 @@ class Incremental:
     ) -> None:
         """Let the active rows of a stream read their last `wide` tokens together."""
         old, kept = stream.answer, stream.answered & ~active & (stream.cache.length > 0)
-        texts = np.full((len(stream), ids.shape[1]), FILL)
+        texts = np.zeros((len(stream), ids.shape[1]), dtype=np.int64)
         lengths = np.full(len(stream), wide)
         texts[slots], lengths[slots] = ids, length
-        news = np.full(len(stream), wide)
-        answer = self._read_block(stream.cache, active, texts, lengths, news)
+        answer = self._read_on(stream.cache, active, texts, lengths, wide)
         if kept.any():  # rows that did not go on keep their answers
             rows = torch.as_tensor(np.flatnonzero(kept), device=answer.logits.device)
             answer.logits[rows], answer.hidden[rows] = old.logits[rows], old.hidden[rows]
@@ -251,25 +248,20 @@ class Incremental:
         stream.remember(slots, ids, length)
         stream.answer, stream.answered = answer, active | kept
 
-    def _read_block(
-        self, cache: ColumnCache, active: npt.NDArray[np.bool_], ids: Ids, length: Ids, new: Ids
+    def _read_on(
+        self, cache: ColumnCache, active: npt.NDArray[np.bool_], ids: Ids, length: Ids, wide: int
     ) -> Next:
-        """Read the last `new` tokens of each row's first `length`, right-aligned, in one pass."""
-        seen, positions = cache.mask(active, new)
-        wide = positions.shape[1]
-        place = length[:, None] - wide + np.arange(wide)  # [n, w]
-        taken = np.take_along_axis(ids, np.maximum(place, 0), axis=1)
-        block = np.where(place >= (length - new)[:, None], taken, FILL)
-        answer = self.reader.read_new(block, cache, seen, positions)
-        cache.advance(active, new)
+        """Read the last `wide` of each row's first `length` tokens."""
+        seen, positions = cache.open(active, wide)
+        new = np.take_along_axis(ids, (length - wide)[:, None] + np.arange(wide), axis=1)  # [n, w]
+        answer = self.reader.read_on(new, cache, seen, positions)
+        cache.close(active, wide)
         return answer
 
 
-def _unique(ids: Ids, length: Ids) -> tuple[Ids, Ids, Ids | None]:
-    """Each row once, their lengths, and which of them each row is; None: all differ, in order."""
+def _unique(ids: Ids, length: Ids) -> tuple[Ids, Ids, Ids]:
+    """Each row once, their lengths, and which of them each row is."""
     texts, first, row = np.unique(ids, axis=0, return_index=True, return_inverse=True)
-    if len(texts) == len(ids):
-        return ids, length, None
     return texts, length[first], row.reshape(-1)
 
 

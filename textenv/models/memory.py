@@ -137,6 +137,14 @@ class Memory:
                 del self.streams[number:]
                 break
 
+    def whole(self, match: Match) -> npt.NDArray[np.bool_]:
+        """Which rows of a question go on from all that some row has read: bool [B]."""
+        whole = np.zeros(len(match.known), dtype=np.bool_)
+        for number, stream in enumerate(self.streams):
+            rows = np.flatnonzero((match.stream == number) & (match.known > 0))
+            whole[rows] = match.known[rows] == stream.length[match.slot[rows]]
+        return whole
+
     def replace(self, match: Match, stream: Stream) -> None:
         """Put a stream in place of the one that most of its rows went on from."""
         went_on = match.stream[match.stream >= 0]

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
+from textenv.errors import TextenvError
 from textenv.models.base import dropout_off
 from textenv.models.incremental import FILL, Incremental
 
@@ -69,6 +70,8 @@ def _difference(reader: Reader, vocabulary_size: int, *, refills: bool) -> float
         for number, row in enumerate(rows):
             ids[number, : len(row)] = row
         ours = incremental.next(0, ids, length).logits.log_softmax(-1)
+        if not incremental.memory.streams[0].cache.tensors():
+            raise TextenvError("it keeps no key-value cache")
         theirs = reader.read_whole(ids, length).logits.log_softmax(-1)
         known = theirs > -torch.inf
         difference = (ours - theirs)[known].abs().max()
