@@ -66,10 +66,15 @@ class Count:
 
     def __init__(self, model):
         self.positions = 0
-        model.model.get_input_embeddings().register_forward_hook(self._hook)
+        for name in ("read_on", "read_whole"):
+            setattr(model, name, self._counting(getattr(model, name)))
 
-    def _hook(self, module, inputs, output):
-        self.positions += inputs[0].numel()
+    def _counting(self, read):
+        def counted(ids, *arguments):
+            self.positions += ids.size
+            return read(ids, *arguments)
+
+        return counted
 
     def of(self, call):
         before = self.positions
@@ -268,6 +273,20 @@ def test_asking_changes_nothing_of_the_question():
     assert torch.equal(model.next(prefixes).logits, first) or torch.allclose(
         model.next(prefixes).logits, first, **CLOSE
     )
+
+
+def test_the_own_step_of_gpt2_is_the_library_s():
+    ours, theirs, rows = causal("gpt2"), causal("gpt2"), Rows(16)
+    assert ours._own_step
+    theirs._own_step = False
+    for _ in range(30):
+        answer, expected_answer = ours.next(rows.prefixes()), theirs.next(rows.prefixes())
+        torch.testing.assert_close(answer.logits, expected_answer.logits, **CLOSE)
+        torch.testing.assert_close(answer.hidden, expected_answer.hidden, **CLOSE)
+        rows.go_on()
+    other = library_model("gpt2")
+    other.config.activation_function = "relu"
+    assert not CausalLM(other, VOCABULARY)._own_step
 
 
 class OneClock(type(library_model("gpt2"))):

@@ -7,11 +7,13 @@ try:
 except ImportError as _error:
     raise MissingExtraError("torch", "a language model") from _error
 
-from textenv.models.base import LanguageModel, Next, Score
+from textenv.models.base import LanguageModel, Score
 from textenv.models.causal import CausalLM
 from textenv.models.loading import load
 from textenv.models.lstm import LSTMLM
+from textenv.models.memory import Next
 from textenv.models.sampling import Kept, Sampling
+from textenv.models.seq2seq import Seq2SeqLM
 from textenv.models.tabular import TabularLM
 from textenv.prefixes import Prefixes
 
@@ -24,6 +26,7 @@ __all__ = [
     "Prefixes",
     "Sampling",
     "Score",
+    "Seq2SeqLM",
     "TabularLM",
     "load",
 ]

@@ -146,16 +146,6 @@ class LanguageModel(nn.Module, ABC):
         """
         return True
 
-    @contextmanager
-    def adapter_off(self) -> Iterator[None]:
-        """Ask the model without its low-rank adapter inside a `with` block.
-
-        Raises:
-            TextenvError: it has none.
-        """
-        raise TextenvError(f"this {type(self).__name__} has no adapter to switch off")
-        yield
-
     @property
     def device(self) -> torch.device:
         """Where the parameters are."""
@@ -297,11 +287,9 @@ def reading_key(module: nn.Module) -> tuple[Any, ...]:
                 key += (parameter._version, parameter.data_ptr(), parameter.dtype)
         if hasattr(part, "active_adapters") and hasattr(part, "merged"):
             # Switching an adapter off changes no version.
-            key.append((part.disable_adapters, tuple(part.active_adapters), part.merged))
+            layer: Any = part
+            key.append((layer.disable_adapters, tuple(layer.active_adapters), layer.merged))
     return tuple(key)
-
-
-weights_key = reading_key
 
 
 def suppress(logits: Tensor, tokens: tuple[int, ...]) -> Tensor:

@@ -3,25 +3,26 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
 import torch
 from jaxtyping import Float, Int
-from safetensors import SafetensorError
 from torch import Tensor
 
-from textenv.errors import MissingExtraError, TextenvError
-from textenv.files import replaced_folder
+from textenv.errors import MissingExtraError
+from textenv.limits import check_length, max_positions
+from textenv.models import gpt2_step
 from textenv.models.alignment import left_aligned, with_start
-from textenv.models.base import LanguageModel, Next, dropout_off, reading_key, suppress
-from textenv.models.incremental import FILL, ColumnCache, Ids, Incremental
+from textenv.models.base import LanguageModel, dropout_off, reading_key, suppress
+from textenv.models.cache import ColumnCache
+from textenv.models.incremental import FILL, Incremental
+from textenv.models.memory import Ids, Next
 from textenv.models.self_check import cache_is_exact
+from textenv.models.transformers_folder import read_folder, write_folder
 from textenv.prefixes import Prefixes
-from textenv.vocabulary import Vocabulary, load_vocabulary, save_vocabulary
+from textenv.vocabulary import Vocabulary, load_vocabulary
 
 
 class CausalLM(LanguageModel):
@@ -63,10 +64,13 @@ class CausalLM(LanguageModel):
         self.suppressed_tokens = (
             vocabulary.suppressed_tokens if suppressed_tokens is None else suppressed_tokens
         )
+        self._positions = max_positions(model.config)
         self._plain_head = _has_plain_head(model)
         self._takes_positions = "position_ids" in inspect.signature(model.forward).parameters
         self._incremental = Incremental(self)
-        self._incremental.refills = cache_is_exact(self, vocabulary.size)
+        self._own_step = self._plain_head and gpt2_step.applies(model)
+        self._own_step = self._own_step and cache_is_exact(self, vocabulary.size, warn=False)
+        self._incremental.refills = self._own_step or cache_is_exact(self, vocabulary.size)
 
     @property
     def hidden_size(self) -> int:
@@ -80,6 +84,7 @@ class CausalLM(LanguageModel):
         tokens, begin = with_start(prefixes, self._start_token)
         # The last written token is predicted, never read.
         ids = left_aligned(tokens, begin, np.maximum(prefixes.end, begin + 1))
+        check_length(self._positions, ids.shape[1])
         place = prefixes.start - begin[rows] + steps
         inputs = {"input_ids": torch.as_tensor(ids, device=self.device), "use_cache": False}
         with dropout_off(self.model):
@@ -102,6 +107,7 @@ class CausalLM(LanguageModel):
             return Next(*(weight.new_zeros(shape) for shape in shapes))
         tokens, begin = with_start(prefixes, self._start_token)
         end = prefixes.end + 1  # one more column in front
+        check_length(self._positions, int((end - begin).max()))
         key = reading_key(self.model)
         with dropout_off(self.model):
             return self._incremental.next(key, left_aligned(tokens, begin, end, FILL), end - begin)
@@ -123,10 +129,12 @@ class CausalLM(LanguageModel):
 
     def read_on(self, ids: Ids, cache: ColumnCache, seen: Ids, positions: Ids) -> Next:
         """As `Reader.read_on`."""
+        if self._own_step and ids.shape[1] == 1:
+            return self._step(ids[:, 0], cache, seen, positions[:, 0])
         arrays = {"input_ids": ids, "attention_mask": seen}
         if self._takes_positions:
             arrays["position_ids"] = positions
-        inputs = {
+        inputs: dict[str, Any] = {
             name: torch.as_tensor(array, device=self.device) for name, array in arrays.items()
         }
         inputs |= {"past_key_values": cache, "use_cache": True}
@@ -152,6 +160,13 @@ class CausalLM(LanguageModel):
         output = self.model(**inputs, output_hidden_states=True)
         return self._answer(output.logits[rows, last], output.hidden_states[-1][rows, last])
 
+    def _step(self, ids: Ids, cache: ColumnCache, seen: Ids, positions: Ids) -> Next:
+        """One token a row, by our own pass over the model's weights."""
+        token, position = (torch.as_tensor(a, device=self.device) for a in (ids, positions))
+        mask = None if seen.all() else torch.as_tensor(seen, device=self.device)
+        states = gpt2_step.step(self.model, token, position, mask, cache)
+        return self._answer(self.model.get_output_embeddings()(states), states)
+
     def _answer(self, logits: Tensor, hidden: Tensor) -> Next:
         logits = suppress(logits[:, : self.vocabulary_size], self.suppressed_tokens)
         return Next(logits, hidden)
@@ -164,17 +179,7 @@ class CausalLM(LanguageModel):
     def save_pretrained(self, folder: str | Path, *, dtype: torch.dtype | None = None) -> None:
         """Write a folder that transformers opens too; see `LanguageModel.save_pretrained`."""
         assert self.vocabulary is not None
-        with replaced_folder(folder) as temporary:
-            weights = self.model.state_dict()
-            if dtype is not None:
-                one: dict[int, Tensor] = {}  # tied weights stay one tensor, stored once
-                weights = {
-                    name: one.setdefault(tensor.data_ptr(), tensor.to(dtype))
-                    for name, tensor in weights.items()
-                }
-            with _no_progress_bar():
-                self.model.save_pretrained(temporary, state_dict=weights)
-            save_vocabulary(self.vocabulary, temporary)
+        write_folder(self.model, self.vocabulary, folder, dtype=dtype)
 
     @classmethod
     def from_pretrained(cls, folder: str | Path) -> CausalLM:
@@ -188,30 +193,8 @@ class CausalLM(LanguageModel):
             from transformers import AutoModelForCausalLM
         except ImportError as error:
             raise MissingExtraError("transformers", "a Hugging Face model") from error
-        try:
-            with _no_progress_bar():
-                model = AutoModelForCausalLM.from_pretrained(
-                    str(folder), dtype=torch.float32, use_safetensors=True, local_files_only=True
-                )
-        except (OSError, ValueError, SafetensorError) as error:
-            raise TextenvError(
-                f"{str(folder)!r} holds no causal language model: {error}"
-            ) from error
-        return cls(model.eval(), load_vocabulary(Path(folder)))
-
-
-@contextmanager
-def _no_progress_bar() -> Iterator[None]:
-    """Keep transformers from drawing a bar for the one file of a small model."""
-    from transformers.utils import logging
-
-    enabled = logging.is_progress_bar_enabled()
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        if enabled:
-            logging.enable_progress_bar()
+        model = read_folder(AutoModelForCausalLM, folder, "causal language model")
+        return cls(model, load_vocabulary(Path(folder)))
 
 
 @torch.no_grad()

@@ -25,7 +25,12 @@ _SPARE = 32  # columns that a new cache has room for
 
 @runtime_checkable
 class Reader(Protocol):
-    """How a model reads; n rows. The last token of each answers."""
+    """How a model reads; n rows. The last token of each answers.
+
+    model: The library's model.
+    """
+
+    model: Any
 
     def new_cache(self, rows: int, capacity: int, clock: int = 0) -> ColumnCache:
         """Return an empty cache."""

@@ -69,11 +69,11 @@ class Stream:
         continued[:rows] = same.all(axis=1) & (own > 0) & (own <= length[:rows])
         return continued
 
-    def common(self, row: Ids) -> Ids:
-        """How many leading tokens of one row, int64 [n], each row here has read: int64 [R]."""
+    def common(self, row: Ids, slots: Ids) -> Ids:
+        """How many leading tokens of one row, int64 [n], each of these rows here has read."""
         width = min(self.ids.shape[1], len(row))
-        differs = self.ids[:, :width] != row[:width]
-        differs |= np.arange(width) >= self.length[:, None]
+        differs = self.ids[slots, :width] != row[:width]
+        differs |= np.arange(width) >= self.length[slots, None]
         return np.where(differs.any(axis=1), differs.argmax(axis=1), width)
 
     def remember(self, slots: Ids, ids: Ids, length: Ids) -> None:
@@ -173,11 +173,14 @@ class Memory:
                 unknown &= ~continued
                 if not unknown.any():
                     return match
-        for row in np.flatnonzero(unknown).tolist():
-            for number, stream in enumerate(self.streams):
-                common = stream.common(ids[row, : length[row]])
-                slot = int(common.argmax())
-                if common[slot] > match.known[row]:
-                    match.stream[row], match.slot[row] = number, slot
-                    match.known[row] = common[slot]
+        rows = np.flatnonzero(unknown)
+        for number, stream in enumerate(self.streams):
+            begin = (stream.ids[:, 0] == ids[rows, :1]) & (stream.length > 0)  # [rows, R]
+            for place in np.flatnonzero(begin.any(axis=1)).tolist():
+                row, slots = rows[place], np.flatnonzero(begin[place])
+                common = stream.common(ids[row, : length[row]], slots)
+                best = int(common.argmax())
+                if common[best] > match.known[row]:
+                    match.stream[row], match.slot[row] = number, slots[best]
+                    match.known[row] = common[best]
         return match

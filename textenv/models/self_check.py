@@ -23,7 +23,7 @@ _ROWS, _STEPS = 3, 6
 
 
 @torch.no_grad()
-def cache_is_exact(reader: Reader, vocabulary_size: int) -> bool:
+def cache_is_exact(reader: Reader, vocabulary_size: int, *, warn: bool = True) -> bool:
     """Whether rows that begin anew at different steps get the answers of a full pass.
 
     The difference allowed is ten times that of the library's own cache of rows in step (float
@@ -32,12 +32,12 @@ def cache_is_exact(reader: Reader, vocabulary_size: int) -> bool:
     Args:
         reader: A model.
         vocabulary_size: V.
+        warn: Say so where it is not.
 
     Warns:
         UserWarning: they do not, or the model cannot be asked so.
     """
     model = reader.model
-    name = type(model).__name__
     try:
         with dropout_off(model):
             noise = _difference(reader, vocabulary_size, refills=False)
@@ -48,12 +48,17 @@ def cache_is_exact(reader: Reader, vocabulary_size: int) -> bool:
         if error <= 10 * noise + _chance(model):
             return True
         reason = f"its log-probabilities then differ by {error:.2g} from those of a full pass"
+    if warn:
+        _warn(type(model).__name__, reason)
+    return False
+
+
+def _warn(name: str, reason: str) -> None:
     warnings.warn(
         f"{name} is read in whole at each step, which is slow: its rows cannot begin anew while "
         f"others go on ({reason})",
-        stacklevel=3,
+        stacklevel=4,
     )
-    return False
 
 
 def _difference(reader: Reader, vocabulary_size: int, *, refills: bool) -> float:

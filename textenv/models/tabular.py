@@ -11,7 +11,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from textenv.models.base import LanguageModel, Next
+from textenv.models.base import LanguageModel
+from textenv.models.memory import Next
 from textenv.prefixes import Prefixes
 from textenv.vocabulary import Vocabulary
 
