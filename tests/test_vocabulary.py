@@ -155,6 +155,55 @@ def test_from_folder(tmp_path):
     assert vocabulary.suppressed_tokens == (2,)
 
 
+def test_of_several_end_tokens_the_tokenizers_own(tmp_path):
+    """Chat models end a file by one token and a turn by another; they name the second."""
+    bare_tokenizer().save(str(tmp_path / "tokenizer.json"))
+    generation = {"eos_token_id": [4, 1]}
+    (tmp_path / "generation_config.json").write_text(json.dumps(generation))
+    for named in ("</s>", {"content": "</s>"}):
+        (tmp_path / "tokenizer_config.json").write_text(json.dumps({"eos_token": named}))
+        assert load_vocabulary(tmp_path).end_token == 1
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps({"eos_token": "good"}))
+    assert load_vocabulary(tmp_path).end_token == 4
+    (tmp_path / "generation_config.json").unlink()
+    assert load_vocabulary(tmp_path).end_token == 3  # no other is named
+
+
+def test_an_older_folder_without_tokenizer_json(tmp_path):
+    vocabulary = {"<|endoftext|>": 0, "a": 1, "b": 2, "ab": 3}
+    (tmp_path / "vocab.json").write_text(json.dumps(vocabulary))
+    (tmp_path / "merges.txt").write_text("#version: 0.2\na b\n")
+    (tmp_path / "tokenizer_config.json").write_text('{"tokenizer_class": "GPT2Tokenizer"}')
+    (tmp_path / "config.json").write_text('{"model_type": "gpt2", "eos_token_id": 0}')
+    vocabulary = load_vocabulary(tmp_path)
+    assert (vocabulary.size, vocabulary.end_token) == (4, 0)
+    assert vocabulary.encode("abb") == [3, 2]
+
+
+@pytest.mark.parametrize("make", [bare_tokenizer, transformers_tokenizer])
+def test_a_tokenizer_that_cuts_and_pads_does_neither_here(make):
+    tokenizer = make()
+    backend = getattr(tokenizer, "backend_tokenizer", tokenizer)
+    backend.enable_truncation(1)
+    backend.enable_padding(length=6, pad_id=4)
+    before = backend.to_str()
+    vocabulary = TokenizerVocabulary(tokenizer, end_token=1)
+    assert vocabulary.encode("good . good") == [3, 4, 3]
+    assert vocabulary.encode_prompt("good . good") == [0, 3, 4, 3]
+    assert backend.to_str() == before
+
+
+def test_damaged_settings_are_named(tmp_path):
+    bare_tokenizer().save(str(tmp_path / "tokenizer.json"))
+    (tmp_path / "generation_config.json").write_text("{")
+    with pytest.raises(TextenvError, match=r"generation_config\.json' is no JSON"):
+        load_vocabulary(tmp_path)
+
+
+def test_suppressed_ids_beyond_the_vocabulary_are_left_out():
+    assert TokenizerVocabulary(bare_tokenizer(), suppressed_tokens=[2, 9]).suppressed_tokens == (2,)
+
+
 def test_a_folder_without_a_tokenizer_is_refused(tmp_path):
     with pytest.raises(TextenvError, match=r"expected a folder with a tokenizer\.json, got"):
         TokenizerVocabulary.from_folder(tmp_path)

@@ -1,42 +1,79 @@
 """Names of language models, their folders, and a handle that loads one when it is asked for.
 
-No torch here: an environment needs a model's vocabulary at once, the model itself perhaps never.
+No torch here unless a model must be converted: an environment needs a model's vocabulary at once,
+the model itself perhaps never.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Self
 
 from textenv.errors import TextenvError, UnknownNameError
+from textenv.limits import check_room
 from textenv.plugins import release
-from textenv.vocabulary import Vocabulary, load_vocabulary
+from textenv.sources import gguf, is_hub_id, smollm2, snapshot
+from textenv.task import Task
+from textenv.vocabulary import TokenizerVocabulary, Vocabulary, load_vocabulary
 
-SHIPPED = {"reviews": Path(__file__).parent / "data" / "reviews"}
+SHIPPED = {name: Path(__file__).parent / "data" / name for name in ("reviews", "translator")}
+NAMES = (*SHIPPED, "smollm2")
+
+_SAFETENSORS = ("model.safetensors", "model.safetensors.index.json")
+_PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl", "*.pickle")
 
 
-def folder_of(name: str) -> Path:
-    """Return the folder of a language model, given its name or the folder itself.
+def folder_of(name: str, *, weights: bool = True) -> Path:
+    """Return the folder of a language model; it is downloaded or converted if it must be.
+
+    Args:
+        name: "reviews", "smollm2", a folder, a .gguf file, or `owner/name` on the Hugging Face Hub.
+        weights: Whether the weights are needed, or the vocabulary alone.
 
     Raises:
-        UnknownNameError: neither a known name nor a folder.
-        TextenvError: a folder without a model in it.
+        UnknownNameError: none of these.
+        TextenvError: a folder without a model in it, a damaged file, no network.
     """
     if name in SHIPPED:
         return SHIPPED[name]
-    folder = Path(name)
-    if not folder.is_dir():
-        raise UnknownNameError("language model (or folder with one)", name, SHIPPED)
-    missing = [
-        file for file in ("config.json", "model.safetensors") if not (folder / file).is_file()
-    ]
+    if name == "smollm2":
+        return smollm2.converted()
+    path = Path(name)
+    if path.is_dir():
+        _check_folder(path)
+        return path
+    if path.suffix.lower() == ".gguf":
+        if not path.is_file():
+            raise TextenvError(f"there is no file {name!r}")
+        return gguf.converted(path)
+    if path.is_file() or not is_hub_id(name):
+        raise UnknownNameError("language model (or folder with one)", name, NAMES)
+    folder = snapshot(name, weights=weights)
+    if weights:
+        _check_folder(folder)
+    return folder
+
+
+def _check_folder(folder: Path) -> None:
+    """Refuse a folder without a model, and one whose weights are pickles."""
+    missing = [] if (folder / "config.json").is_file() else ["config.json"]
+    if not any((folder / file).is_file() for file in _SAFETENSORS):
+        pickles = sorted(path.name for each in _PICKLES for path in folder.glob(each))
+        if pickles:
+            raise TextenvError(
+                f"the weights in {str(folder)!r} are pickle files, {', '.join(pickles[:3])}, which "
+                "can run any code when they are opened: expected model.safetensors. If you trust "
+                "them, convert them once: AutoModelForCausalLM.from_pretrained(folder)"
+                ".save_pretrained(another_folder), and the tokenizer likewise"
+            )
+        missing.append("model.safetensors")
     if missing:
         raise TextenvError(
-            f"{name!r} is no language model: expected a folder as `save_pretrained` or "
+            f"{str(folder)!r} is no language model: expected a folder as `save_pretrained` or "
             f"`textenv pretrain` writes it, but it has no {' and no '.join(missing)}"
         )
-    return folder
 
 
 class ModelHandle:
@@ -45,19 +82,21 @@ class ModelHandle:
     Copies of the handle are the handle: environments share their model.
 
     Args:
-        lm: A name, a folder, a language model, or None.
+        lm: A name as in `folder_of`, a language model, or None.
         make: What makes the model when `lm` is None.
+
+    Raises:
+        ValueError: it is something else.
     """
 
     def __init__(self, lm: Any, make: Callable[[], Any] | None = None) -> None:
         lm = release(lm)
-        if lm is not None and not isinstance(lm, str | Path) and not hasattr(lm, "next"):
-            raise ValueError(
-                "expected lm= to be a name, a folder or a textenv.models.LanguageModel, got "
-                f"{type(lm).__name__}"
-            )
-        self._folder = folder_of(str(lm)) if isinstance(lm, str | Path) else None
-        self._model = None if self._folder else lm
+        named = isinstance(lm, str | Path)
+        if lm is not None and not named and not hasattr(lm, "next"):
+            raise ValueError(_no_model(lm))
+        self._name = str(lm) if named else None
+        self._folder = folder_of(str(lm), weights=False) if named else None
+        self._model = None if named else lm
         self._make = make
 
     def vocabulary(self) -> Vocabulary | None:
@@ -79,15 +118,65 @@ class ModelHandle:
                 f"{vocabulary_size}"
             )
 
+    def check_task(self, task: Task) -> None:
+        """Refuse a task that this model cannot write.
+
+        Raises:
+            ValueError: another number of tokens; no end token where the tokenizer's would end the
+                text; ids that the model lacks; prompts and completions that are longer than its
+                positions.
+        """
+        rules = task.rules
+        self.check(rules.vocabulary_size)
+        if self._model is None and self._folder is None:
+            return  # the task's own model
+        model = f"the language model {self._name!r}" if self._name else "the language model"
+        ends = rules.max_tokens == 1 or rules.stop_tokens or rules.stop_condition
+        no_end = isinstance(task.vocabulary, TokenizerVocabulary) and rules.end_token is None
+        if task.end and no_end and not ends:
+            raise ValueError(
+                f"{model} has no end token (its configuration and its tokenizer name no "
+                f"`eos_token`), so that no text would end before {rules.max_tokens} tokens. If "
+                "that is meant, say end=False; else give the tokenizer an end token"
+            )
+        config = self._config()
+        ids = config.get("vocab_size") if isinstance(config, dict) else None
+        if ids is not None and ids < rules.vocabulary_size:
+            raise ValueError(
+                f"the tokenizer of {model} has {rules.vocabulary_size} ids, the model only {ids}: "
+                "they do not belong together"
+            )
+        check_room(config, rules.prompt_length, rules.max_tokens, model)
+
     def load(self) -> Any:
         """Return the language model; the first call loads or makes it. None: there is none."""
-        if self._model is None and self._folder:
+        if self._model is None and self._name:
             from textenv.models import load
 
-            self._model = load(str(self._folder))
+            self._model = load(self._name)
         elif self._model is None and self._make:
             self._model = self._make()
         return self._model
 
+    def _config(self) -> Any:
+        """What the model says of itself, without loading it."""
+        if self._folder:
+            return json.loads((self._folder / "config.json").read_text("utf-8"))
+        return getattr(getattr(self._model, "model", None), "config", {})
+
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
         return self
+
+
+def _no_model(lm: Any) -> str:
+    first = lm[0] if isinstance(lm, tuple) and lm else lm
+    if hasattr(first, "get_output_embeddings"):
+        return (
+            f"expected lm= to be a language model of textenv, got a {type(first).__name__} of "
+            "transformers: put it together with its tokenizer, "
+            "lm=textenv.models.load(model, tokenizer)"
+        )
+    return (
+        "expected lm= to be a name, a folder or a .gguf file, `owner/name` on the Hugging Face Hub "
+        f"or a textenv.models.LanguageModel, got {type(lm).__name__}"
+    )

@@ -1,8 +1,8 @@
 """Vocabularies: how text becomes token ids and ids become text again.
 
 Four kinds: words from a list, single characters, bytes, and an adapter for Hugging Face
-tokenizers, which it never alters. Text is only ever a view of the ids: nothing that was written
-as ids is tokenised a second time.
+tokenizers, `tokenizer_vocabulary`, which it never alters. Text is only ever a view of the ids:
+nothing that was written as ids is tokenised a second time.
 """
 
 from __future__ import annotations
@@ -12,7 +12,18 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
-from textenv.errors import MissingExtraError, TextenvError
+from textenv.errors import TextenvError
+from textenv.tokenizer_vocabulary import TokenizerVocabulary
+
+__all__ = [
+    "ByteVocabulary",
+    "CharacterVocabulary",
+    "TokenizerVocabulary",
+    "Vocabulary",
+    "WordVocabulary",
+    "load_vocabulary",
+    "save_vocabulary",
+]
 
 
 @runtime_checkable
@@ -171,131 +182,10 @@ class ByteVocabulary:
         return chr(token_id) if 32 <= token_id < 127 else f"<0x{token_id:02X}>"
 
 
-class TokenizerVocabulary:
-    """A Hugging Face tokenizer as a vocabulary; the tokenizer itself is never altered.
-
-    `encode_prompt` adds what the tokenizer itself puts before a text (`<s>`, …) and drops an end
-    token that it puts after it, because a prompt goes on. `decode` leaves special tokens out.
-
-    Args:
-        tokenizer: A `tokenizers.Tokenizer`, or a `transformers` tokenizer.
-        end_token: The id of the end token. None: the transformers tokenizer's own.
-        start_token: The id that a model reads before an empty prefix. None: likewise.
-        suppressed_tokens: Ids that can be read but should not be written.
-    """
-
-    def __init__(
-        self,
-        tokenizer: Any,
-        *,
-        end_token: int | None = None,
-        start_token: int | None = None,
-        suppressed_tokens: Sequence[int] = (),
-    ) -> None:
-        self.tokenizer = tokenizer
-        self._bare = hasattr(tokenizer, "id_to_token")  # tokenizers.Tokenizer
-        self.size = tokenizer.get_vocab_size() if self._bare else len(tokenizer)
-        if not self._bare and end_token is None:
-            end_token = tokenizer.eos_token_id
-        if not self._bare and start_token is None:
-            start_token = tokenizer.bos_token_id
-        self.end_token = end_token
-        self.start_token = start_token if start_token is not None else end_token
-        self.suppressed_tokens = tuple(suppressed_tokens)
-
-    @classmethod
-    def from_folder(cls, folder: str | Path) -> TokenizerVocabulary:
-        """Read `tokenizer.json` and the special ids of `generation_config.json`; no torch.
-
-        Raises:
-            TextenvError: the folder has no tokenizer.json, or a damaged one.
-            MissingExtraError: the package tokenizers is not installed.
-        """
-        folder = Path(folder)
-        if not (folder / "tokenizer.json").is_file():
-            raise TextenvError(f"expected a folder with a tokenizer.json, got {str(folder)!r}")
-        try:
-            from tokenizers import Tokenizer
-        except ImportError as error:
-            raise MissingExtraError("tokenizers", "a language model's vocabulary") from error
-        settings: dict[str, Any] = {}
-        for name in ("config.json", "generation_config.json"):
-            if (folder / name).is_file():
-                settings.update(json.loads((folder / name).read_text("utf-8")))
-        try:
-            tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
-        except Exception as error:  # the library raises nothing more particular
-            raise TextenvError(f"{str(folder / 'tokenizer.json')!r} is damaged: {error}") from error
-        return cls(
-            tokenizer,
-            end_token=_first(settings.get("eos_token_id")),
-            start_token=_first(settings.get("bos_token_id")),
-            suppressed_tokens=settings.get("suppress_tokens") or (),
-        )
-
-    def encode(self, text: str) -> list[int]:
-        """Turn text into ids, without special tokens."""
-        encoded = self.tokenizer.encode(text, add_special_tokens=False)
-        return list(encoded.ids if self._bare else encoded)
-
-    def encode_prompt(self, text: str) -> list[int]:
-        """Turn a prompt into ids, with the tokenizer's own start token if it has one."""
-        encoded = self.tokenizer.encode(text)
-        ids = list(encoded.ids if self._bare else encoded)
-        if len(ids) > 1 and ids[-1] == self.end_token:
-            ids.pop()
-        return ids
-
-    def decode(self, ids: Sequence[int]) -> str:
-        """Turn ids into text, special tokens left out."""
-        return str(self.tokenizer.decode([int(token_id) for token_id in ids], **self._decoding))
-
-    @property
-    def _decoding(self) -> dict[str, Any]:
-        # transformers would "clean up" blanks before punctuation: the text would no longer be
-        # what the ids say.
-        return (
-            {}
-            if self._bare
-            else {"skip_special_tokens": True, "clean_up_tokenization_spaces": False}
-        )
-
-    def token(self, token_id: int) -> str:
-        """Show the token as the tokenizer stores it."""
-        if self._bare:
-            return str(self.tokenizer.id_to_token(token_id))
-        return str(self.tokenizer.convert_ids_to_tokens(token_id))
-
-
-def _first(ids: Any) -> int | None:
-    """Configurations may list several end tokens: the first one is ours."""
-    return ids[0] if isinstance(ids, list) else ids
-
-
 def save_vocabulary(vocabulary: Vocabulary, folder: Path) -> None:
     """Write a vocabulary into a model's folder, so that `load_vocabulary` finds it."""
     if isinstance(vocabulary, TokenizerVocabulary):
-        if vocabulary._bare:
-            vocabulary.tokenizer.save(str(folder / "tokenizer.json"))
-            special = {
-                f"{name}_token": vocabulary.token(token_id)
-                for name, token_id in [
-                    ("bos", vocabulary.start_token),
-                    ("eos", vocabulary.end_token),
-                    ("pad", vocabulary.end_token),
-                ]
-                if token_id is not None
-            }
-            # Without it transformers guesses the kind of tokenizer from the kind of model.
-            config = {
-                "tokenizer_class": "PreTrainedTokenizerFast",
-                "padding_side": "left",
-                "clean_up_tokenization_spaces": False,
-                **special,
-            }
-            (folder / "tokenizer_config.json").write_text(json.dumps(config, indent=2), "utf-8")
-        else:
-            vocabulary.tokenizer.save_pretrained(folder)
+        vocabulary.save(folder)
         return
     if isinstance(vocabulary, WordVocabulary):
         description: dict[str, Any] = {

@@ -151,7 +151,7 @@ class ColumnCache(Cache):
         self.window.clock += wide
         self.end[active] = self.clock
 
-    def select(self, rows: Numbers, known: Numbers, *, after: int = 0) -> ColumnCache:
+    def select(self, rows: Numbers, known: Numbers, *, after: int = 0) -> Any:
         """Copy the beginnings of some rows, moved to end at one column.
 
         Args:
@@ -160,7 +160,7 @@ class ColumnCache(Cache):
             after: Columns to leave free behind them.
         """
         clock = int(known.max())
-        copy = ColumnCache(len(rows), clock + after, clock)
+        copy = type(self)(len(rows), clock + after, clock)
         copy.begin = clock - known
         start = self.begin[rows] + known - clock
         for layer in self._ready():

@@ -41,7 +41,7 @@ class CausalLM(LanguageModel):
 
     Warns:
         UserWarning: the model's cache does not bear rows that begin anew (checked once, here); its
-            texts are then read in whole at each step.
+            texts are then read in whole wherever they are not in step.
     """
 
     model_type: ClassVar[str] = "transformers"

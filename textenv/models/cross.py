@@ -67,10 +67,7 @@ class CrossCache(ColumnCache):
 
     def select(self, rows: Numbers, known: Numbers, *, after: int = 0) -> CrossCache:
         """As `ColumnCache.select`."""
-        plain = super().select(rows, known, after=after)
-        copy = CrossCache(len(rows), plain.window.capacity, plain.window.clock)
-        copy.window, copy.begin, copy.end = plain.window, plain.begin, plain.end
-        copy.layers = plain.layers
+        copy: CrossCache = super().select(rows, known, after=after)
         if self.mask is not None:
             index = torch.as_tensor(rows, device=self.mask.device)
             copy.mask = self.mask[index]

@@ -55,8 +55,8 @@ def cache_is_exact(reader: Reader, vocabulary_size: int, *, warn: bool = True) -
 
 def _warn(name: str, reason: str) -> None:
     warnings.warn(
-        f"{name} is read in whole at each step, which is slow: its rows cannot begin anew while "
-        f"others go on ({reason})",
+        f"{name} is read in whole wherever its rows are not in step, which is slow: its cache does "
+        f"not bear rows that begin anew while others go on ({reason})",
         stacklevel=4,
     )
 

@@ -3,6 +3,7 @@
 from textenv.rewards.base import Reward
 from textenv.rewards.combine import Combined
 from textenv.rewards.convert import RewardLike, as_reward, get
+from textenv.rewards.edits import EditSimilarity, edit_similarity
 from textenv.rewards.function import FunctionReward
 from textenv.rewards.lexicon import Sentiment, sentiment
 from textenv.rewards.registry import names, register
@@ -21,6 +22,7 @@ from textenv.rewards.words import WordPreference, word_preference
 
 __all__ = [
     "Combined",
+    "EditSimilarity",
     "ExactMatch",
     "FunctionReward",
     "Length",
@@ -34,6 +36,7 @@ __all__ = [
     "WordPreference",
     "Zero",
     "as_reward",
+    "edit_similarity",
     "exact_match",
     "get",
     "length",

@@ -14,6 +14,7 @@ TASKS = {
     "ILoveYou": "textenv.tasks.i_love_you:i_love_you",
     "WordPreference": "textenv.tasks.word_preference:word_preference",
     "Sentiment": "textenv.tasks.sentiment:sentiment",
+    "ToyTranslation": "textenv.tasks.toy_translation:toy_translation",
 }
 
 
