@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 import os
+import random
 
-import numpy as np
-import pytest
-import torch
-from jaxtyping import install_import_hook
+# beartype draws which items of a list it looks at. It gets a generator of its own, so that
+# `check_env` can still say who touches the one that all share.
+shared, random.getrandbits = random.getrandbits, random.Random(0).getrandbits
+import beartype  # noqa: E402, F401
+
+random.getrandbits = shared
+
+import numpy as np  # noqa: E402
+import pytest  # noqa: E402
+import torch  # noqa: E402
+from jaxtyping import install_import_hook  # noqa: E402
 
 # Before the modules that it shall check are imported, which is why the imports below come late.
 install_import_hook(

@@ -52,6 +52,30 @@ def test_a_model_lists_its_likeliest_tokens_with_their_probabilities():
     assert "   1  爱   80.0 %\n   2  我    6.7 %\n  … 2 more (:more)" in shown
 
 
+def test_candidates_are_chosen_by_number():
+    shown = played(
+        CHINESE, "1", "1", ":undo", "2", "1", "。", ":id 3", "1", "n", action="candidates:2"
+    )
+    assert "   1  我   50.0 %\n   2  爱   16.7 %" in shown  # these two and no others
+    assert "我[爱]" in shown
+    assert "我[我]" in shown  # the second, after :undo
+    assert sum("none of the 2 candidates" in line for line in shown) == 2  # 。 and :id 3
+    assert "我我爱[你] | end | reward 0" in shown
+
+
+def test_a_candidate_that_is_no_token_is_not_offered():
+    shown = played(CHINESE, "1", "1", "1", "2", "1", "n", action="candidates:2")
+    assert "   1  。  100.0 %" in shown
+    assert "the list has the numbers 1 … 1, and no token is '2'" in shown
+    assert "我爱你[。] | end | reward 1" in shown
+
+
+@pytest.mark.parametrize("action", ["strings", "fragments:2"])
+def test_other_actions_cannot_be_played(action):
+    with pytest.raises(ValueError, match="tokens or candidates"):
+        played(CHINESE, action=action)
+
+
 def test_more_goes_on_with_the_list_and_its_numbers():
     shown = played(CHINESE, "3", ":more", "4", ":quit", lm="default", candidates=2)
     assert "the list has the numbers 1 … 2, and no token is '3'" in shown

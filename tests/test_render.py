@@ -141,6 +141,33 @@ def test_vector_render_is_a_tuple_with_a_frame_for_each_row():
     assert tuple(map(without_escapes, envs.render())) == ("[我]", "[爱]", "[。] | end | reward 0")
 
 
+def test_candidates_stand_below_the_text():
+    env = start("textenv/ILoveYou-v0", "ansi", action="candidates:2")
+    assert without_escapes(env.render()) == "…\n0 我 50.0 %   1 爱 16.7 %"
+    env.step(0)
+    assert without_escapes(env.render()) == "[我]\n0 爱 80.0 %   1 我 6.7 %"
+    env.reset(options={"prefix": "我爱你"})
+    assert without_escapes(env.render()) == "我爱[你]\n0 。 100.0 %"
+    env.step(0)
+    assert without_escapes(env.render()) == "我爱你[。] | end | reward 1"
+
+
+def test_candidates_of_rows():
+    keywords = {"num_envs": 2, "action": "candidates:1", "render_mode": "ansi"}
+    envs = gym.make_vec("textenv/ILoveYou-v0", **keywords)
+    envs.reset(options={"prefix": ["我", "爱"]})
+    shown = tuple(map(without_escapes, envs.render()))
+    assert shown == ("[我]\n0 爱 80.0 %", "[爱]\n0 你 60.0 %")
+
+
+def test_candidates_in_a_picture():
+    offered = Frame("", "a", "", None, False, candidates=(("good", 0.5), ("bad", 0.25)))
+    plain = offered._replace(candidates=())
+    where = (render.picture(offered) != render.picture(plain)).any(axis=(1, 2)).nonzero()[0]
+    assert len(where)
+    assert where.min() > drawing.HEIGHT - drawing.FOOTER  # below the line
+
+
 # human
 
 

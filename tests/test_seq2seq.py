@@ -76,7 +76,7 @@ def make(kind, **keywords):
 def warns(kind):
     if kind.startswith("t5"):
         return nullcontext()
-    return pytest.warns(UserWarning, match="rows cannot begin anew while others go on")
+    return pytest.warns(UserWarning, match="is read in whole wherever")
 
 
 def random_prefixes(seed, rows=7, *, in_step=False, longest=P):

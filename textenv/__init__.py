@@ -7,14 +7,27 @@ from importlib import import_module
 from typing import Any
 
 from textenv import rewards
-from textenv.actions import AllTokens
+from textenv.actions import AllTokens, Candidates, Fragments, Strings
 from textenv.env import TextEnv
-from textenv.observations import Tokens
+from textenv.observations import Hidden, Probabilities, Text, Tokens
 from textenv.registration import register as _register
 from textenv.task import Task
 from textenv.vector_env import TextVectorEnv
 
-__all__ = ["AllTokens", "Task", "TextEnv", "TextVectorEnv", "Tokens", "rewards"]
+__all__ = [
+    "AllTokens",
+    "Candidates",
+    "Fragments",
+    "Hidden",
+    "Probabilities",
+    "Strings",
+    "Task",
+    "Text",
+    "TextEnv",
+    "TextVectorEnv",
+    "Tokens",
+    "rewards",
+]
 __version__ = "0.1.0"
 
 _register()

@@ -14,9 +14,12 @@ import numpy as np
 import numpy.typing as npt
 
 from textenv import mdp
+from textenv.asking import Choices
 from textenv.draws import PromptDraws
 from textenv.errors import ResetNeededError
-from textenv.setup import Assembled, begin, check_options, set_up
+from textenv.observations import row_of
+from textenv.options import begin, check_options
+from textenv.setup import Assembled, set_up
 from textenv.task import Task
 
 
@@ -26,22 +29,41 @@ class TextEnv(Assembled, gym.Env):
     ## Description
     The state is the prompt and the tokens written so far, the action is the next token, the
     transition appends it. P is the longest prompt, T the longest completion, V the size of the
-    vocabulary, all in tokens. The ids `textenv/GoodBad-v0`, … each make one task.
+    vocabulary, all in tokens, H the width of the language model. The ids `textenv/GoodBad-v0`, …
+    each make one task.
 
     ## Action Space
-    `Discrete(V)`. Python, NumPy and torch integers without axes are accepted.
+    | `action=` | Space | What it writes | Size of its mask |
+    |---|---|---|---|
+    | "all_tokens" | `Discrete(V)` | that token | V |
+    | "candidates:k" | `Discrete(k)` | that one of the k likeliest tokens | k |
+    | "fragments:n" | `MultiDiscrete([V] * n)` | n tokens, until the text ends | n · V |
+    | "strings" | `textenv.spaces.UnicodeText()` | a text; "" writes the end token | none |
+
+    Python, NumPy and torch integers without axes are accepted. Candidates are ordered by
+    (−log-probability rounded to 1e-4, id); the end token, if there is one, is always among them,
+    tokens of probability 0 never.
 
     ## Observation Space
-    | Columns | What | Min | Max | Unit |
+    | `observation=` | Space |
+    |---|---|
+    | "tokens" | `Box(0, V, (P + T,), int64)` |
+    | "hidden" | `Box(…, (H,), float32)`: the language model's last hidden state |
+    | "probabilities:k" | `Dict` of `ids`, `Box(0, V, (k,), int64)`: the k likeliest next tokens |
+    | | … and `probabilities`, `Box(0, 1, (k,), float32)`: theirs |
+    | "text" | `textenv.spaces.UnicodeText()`: prompt and text |
+
+    | Columns of tokens | What | Min | Max | Unit |
     |---|---|---|---|---|
     | 0 … P − 1 | the prompt, right-aligned | 0 | V | token id; V: nothing here |
     | P … P + T − 1 | what is written, left-aligned | 0 | V | token id; V: nothing here |
 
-    `Box(0, V, (P + T,), int64)`; with `mask="observation"` a Dict of it, as `observation`, and
-    `action_mask`, int8 [V].
+    With `mask="observation"` a Dict of it, as `observation`, and `action_mask`, int8; a Dict gets
+    `action_mask` as a further entry. At a terminated state no model is asked: "hidden" and
+    "probabilities" are zeros (the ids are V).
 
     ## Transition
-    Append the token; deterministic.
+    Append the token, or one after another until the text ends; deterministic.
 
     ## Starting State
     A prompt drawn uniformly from the task's and nothing written. `reset(options={…})` starts
@@ -50,17 +72,23 @@ class TextEnv(Assembled, gym.Env):
 
     ## Reward
     0 until the end, then the task's reward of the text; or one number a token, if the reward
-    says so.
+    says so. An action of several tokens is paid their sum.
 
     ## Episode End
     Terminated at the end token (not a part of the text), a stop token (a part of it), the
     task's stop condition, and at T tokens. Truncated never, unless a wrapper does it.
 
     ## Information
-    Empty, but for what is asked for or rare: `prompt` and `text` (`info_text=True`),
-    `action_mask` (`mask="info"`), `reward_parts` at the end (what each term of a combined reward
-    paid over the whole text), `reward_fault` (1 where the reward failed and `reward_fault=` is
-    not "raise").
+    Empty, but for what is asked for or rare.
+
+    | Key | When | What |
+    |---|---|---|
+    | `candidates` | `action="candidates:k"` | int64 [k], their ids; V where there is none |
+    | `candidate_log_probs` | the same | float64 [k]; 0 where there is none |
+    | `action_mask` | `mask="info"` | int8, 1 where an action makes sense |
+    | `prompt`, `text` | `info_text=True` | texts |
+    | `reward_parts` | at the end | what each term of a combined reward paid over the whole text |
+    | `reward_fault` | rare | 1 where the reward failed and `reward_fault=` is not "raise" |
 
     ## Arguments
     See `textenv.setup.set_up` for `lm`, `observation`, `action`, `mask`, `info_text`, the fault
@@ -90,15 +118,19 @@ class TextEnv(Assembled, gym.Env):
         self.setup = set_up(task, **keywords)
         self.render_mode = render_mode
         self.observation_space = self.setup.observation_space
-        self.action_space = self.setup.action.space(self.setup.rules)
+        self.action_space = self.setup.action_space
+        self._task, self._action = self.setup.task, self.setup.action
         self._rules = self.setup.rules
         self._scorer = self.setup.scorer
         self._draws = PromptDraws(len(self.task.prompts))
         self._state: mdp.State | None = None
         self._over = False
         self._last_reward: float | None = None
-        # Whether infos and observations are more than {} and the tokens.
-        self._plain = not self.setup.info_text and self.setup.mask in (None, "method")
+        self._seen: Choices | None = None  # what this state offers, once it is known
+        # Asked at every step, of which a bare one takes less than two microseconds.
+        self._several, self._offers = self._action.several, self._action.asks_model
+        self._plain = self.setup.plain
+        self._shows_tokens = self.setup.shows_tokens and not self._offers
 
     @property
     def text(self) -> str:
@@ -121,6 +153,19 @@ class TextEnv(Assembled, gym.Env):
             raise ResetNeededError("there is no state before reset(): call env.reset() first")
         return self._state._replace(tokens=self._state.tokens.copy())
 
+    @property
+    def choices(self) -> Choices | None:
+        """The candidates of this state, a batch of one; None where the action is another kind.
+
+        The language model is asked if it was not yet.
+
+        Raises:
+            ResetNeededError: there is no episode yet.
+        """
+        if self._seen is None and self._offers:
+            self._observation()
+        return self._seen
+
     def set_state(self, state: mdp.State) -> None:
         """Go on from a state. Randomness (which prompt comes next) is not part of it.
 
@@ -130,6 +175,7 @@ class TextEnv(Assembled, gym.Env):
         mdp.check_state(self._rules, state, ())
         self._state = state._replace(tokens=np.array(state.tokens), length=int(state.length))
         self._over = bool(mdp.terminal(self._rules, self._state))
+        self._seen = None
         self._last_reward = None
 
     def reset(
@@ -153,41 +199,46 @@ class TextEnv(Assembled, gym.Env):
             lambda: self._draws.draw(self.np_random),
         )
         self._over = False
+        self._seen = None
         self._last_reward = None
+        observation = self._observation()
         if self.render_mode == "human":
             self.render()
-        return self._observation(), self._info()
+        return observation, self._info()
 
     def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
-        """Write one token.
+        """Write one token, or what else the action says.
 
         Raises:
-            InvalidActionError: the action is no integer of the action space.
+            InvalidActionError: the action is none of the action space.
             ResetNeededError: there is no episode, or it is over.
             RewardFaultError: the reward failed; the state is as it was before the step.
         """
+        # 1. What is to be written.
         if self._state is None or self._over:
             when = "before reset()" if self._state is None else "after the end of the episode"
             raise ResetNeededError(f"step() was called {when}: call env.reset() first")
-        token = self.setup.action.token(self._rules, action)
-        state = mdp.transition(self._rules, self._state, token)
-        over = bool(mdp.terminal(self._rules, state))
-        reward = 0.0
-        scored: dict[str, Any] = {}
-        if self._scorer.table is not None:
-            reward = float(self._scorer.table[token])
-        elif over or self._scorer.pays_tokens:
-            reward, scored = self._score(state, over)
-        self._state, self._over = state, over
+        choices = self.choices if self._offers else None
+        action = self._action.read(self._task, action, self._state, choices)
+
+        # 2. Write, end, pay.
+        if self._several:
+            state, reward, over, scored = self._write_several(self._state, action)
+        else:
+            state, reward, over, scored = self._write(self._state, action)
+        self._state, self._over, self._seen = state, over, None
         self._last_reward = reward if over or self._scorer.pays_tokens else None
+
+        # 3. See what is there now.
+        observation = self._observation()
         if self.render_mode == "human":
             self.render()
         info = scored if self._plain else {**self._info(), **scored}
-        return self._observation(), reward, over, False, info
+        return observation, reward, over, False, info
 
     def action_masks(self) -> npt.NDArray[np.bool_]:
-        """Return which actions make sense, bool [V]: what sb3-contrib's MaskablePPO asks for."""
-        return self.setup.action_mask(None).astype(np.bool_)
+        """Return which actions make sense, bool [size]: what sb3-contrib's MaskablePPO asks for."""
+        return self.setup.action_mask(None, self.choices).astype(np.bool_)
 
     def render(self) -> Any:
         """Return the text ("ansi"), show it ("human") or draw it ("rgb_array").
@@ -201,12 +252,37 @@ class TextEnv(Assembled, gym.Env):
             return None
         from textenv import render
 
-        frame = render.frame(self.task, self.state, self._last_reward, self._over)
+        frame = render.frame(self.task, self.state, self._last_reward, self._over, self.choices)
         return render.RENDERERS[self.render_mode](frame)
 
     def close(self) -> None:
         """Stop the reward's worker process, if there is one."""
         self._scorer.close()
+
+    def _write(self, state: mdp.State, token: int) -> tuple[mdp.State, float, bool, dict[str, Any]]:
+        """Append a token: the next state, what it pays, whether it is the end, and its info."""
+        state = mdp.transition(self._rules, state, token)
+        over = bool(mdp.terminal(self._rules, state))
+        if self._scorer.table is not None:
+            return state, float(self._scorer.table[token]), over, {}
+        if over or self._scorer.pays_tokens:
+            reward, said = self._score(state, over)
+            return state, reward, over, said
+        return state, 0.0, over, {}
+
+    def _write_several(
+        self, state: mdp.State, tokens: list[int]
+    ) -> tuple[mdp.State, float, bool, dict[str, Any]]:
+        """Append tokens until the end; pay their sum."""
+        total, over = 0.0, False
+        said: dict[str, Any] = {}
+        for token in tokens:
+            state, reward, over, more = self._write(state, token)
+            total += reward
+            said |= more
+            if over:
+                break
+        return state, total, over, said
 
     def _score(self, state: mdp.State, over: bool) -> tuple[float, dict[str, Any]]:
         batch = _as_batch(state)
@@ -224,16 +300,22 @@ class TextEnv(Assembled, gym.Env):
         return float(scores.rewards[0]), info
 
     def _observation(self) -> Any:
-        assert self._state is not None
-        observation = self.setup.observation.observe(self._rules, self._state)
-        if self.setup.mask == "observation":
-            return {"observation": observation, "action_mask": self.setup.action_mask(None)}
-        return observation
+        if self._state is None:
+            raise ResetNeededError("nothing can be chosen before reset(): call env.reset() first")
+        if self._shows_tokens:
+            return self._state.tokens.copy()
+        look = self.setup.look(_as_batch(self._state), np.array([self._over]))
+        self._seen = look.choices
+        return row_of(look.observation, 0)
 
     def _info(self) -> dict[str, Any]:
         info: dict[str, Any] = {}
+        choices = self.choices
+        if choices is not None:
+            info["candidates"] = choices.ids[0].copy()
+            info["candidate_log_probs"] = choices.log_probs[0].copy()
         if self.setup.mask == "info":
-            info["action_mask"] = self.setup.action_mask(None)
+            info["action_mask"] = self.setup.action_mask(None, choices)
         if self.setup.info_text:
             info["prompt"], info["text"] = self.prompt, self.text
         return info

@@ -16,6 +16,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from textenv import mdp
+from textenv.actions import Candidates
+from textenv.asking import rank, with_end
 from textenv.enumeration import Array, Level, enumerate_levels, take
 from textenv.prefixes import Prefixes
 from textenv.task import Task
@@ -93,17 +95,71 @@ def values(task: Task, policy: Any, *, limit: int = LIMIT) -> Values:
     return Values(*_by_prefix(task, levels, state_values, action_values))
 
 
-def optimum(task: Task, *, limit: int = LIMIT) -> Optimum:
+def optimum(task: Task, *, allowed: Any = None, limit: int = LIMIT) -> Optimum:
     """V*(s) = max_a Q*(s, a), Q*(s, a) = r(s, a) + V*(s′), and the texts that reach it.
+
+    With `allowed` the maximum is taken over the tokens a with allowed(a|s) > 0 only; then
+    V*(start) of `optimum(task)` less that of `optimum(task, allowed=candidates(task, policy, k))`
+    is what the best agent loses where it may only write the k likeliest tokens. Q* is that of all
+    tokens, the others included.
+
+    Args:
+        task: A small task.
+        allowed: A policy that gives probability 0 to what may not be written. None: all may.
+        limit: The largest number of texts.
 
     Raises:
         TooLargeError: the task has more than `limit` texts.
     """
     levels = enumerate_levels(task, limit)
-    state_values, action_values = _backward(levels, lambda q, _: q.max(axis=1))
-    best = [_best_texts(task, levels, state_values, root) for root in range(len(state_values[0]))]
+    forbidden = [np.zeros_like(level.rewards) for level in levels]
+    if allowed is not None:
+        open_to_it = _probabilities(task, levels, allowed)
+        forbidden = [np.where(row > 0, 0.0, -np.inf) for row in open_to_it]
+    state_values, action_values = _backward(levels, lambda q, depth: (q + forbidden[depth]).max(1))
+    best = [
+        _best_texts(task, levels, state_values, forbidden, root)
+        for root in range(len(state_values[0]))
+    ]
     texts = best[0] if len(best) == 1 else best
     return Optimum(*_by_prefix(task, levels, state_values, action_values), texts)
+
+
+def candidates(task: Task, policy: Any, k: int) -> Callable[[Prefixes], Array]:
+    """π_k(a|s) = π(a|s) / Σ_{b ∈ C(s)} π(b|s) for a in C(s), else 0.
+
+    C(s) is what the action set `Candidates(k)` offers: the k likeliest tokens under π by (−log π
+    rounded to 1e-4, id), and the end token in the place of the last one if it is not among them.
+    `value(task, candidates(task, policy, k))` − `value(task, policy)` is the bias that the
+    candidates bring to a policy that goes on as it did; it vanishes for k = V.
+
+    Args:
+        task: Whose tokens they are.
+        policy: π.
+        k: 1 … V.
+
+    Returns:
+        π_k, a policy as any other.
+
+    Raises:
+        ValueError: k does not fit the task, as for `Candidates(k)`.
+    """
+    Candidates(k).check(task)
+    end, nothing = task.rules.end_token, task.rules.nothing
+
+    def restricted(prefixes: Prefixes) -> Array:
+        probabilities = _ask(policy, prefixes)
+        with np.errstate(divide="ignore"):
+            log_probs = np.log(probabilities)
+        chosen = rank(np.tile(np.arange(nothing), (len(prefixes), 1)), log_probs, k, nothing)
+        if end is not None:
+            chosen = with_end(chosen, end, log_probs[:, end], nothing)
+        kept = np.zeros((len(prefixes), nothing + 1), dtype=np.bool_)  # the last column is none
+        np.put_along_axis(kept, chosen.ids, True, axis=1)
+        probabilities = np.where(kept[:, :nothing], probabilities, 0.0)
+        return probabilities / probabilities.sum(axis=1, keepdims=True)
+
+    return restricted
 
 
 def gradient(task: Task, policy: Any, *, limit: int = LIMIT) -> Array:
@@ -299,7 +355,9 @@ def _by_prefix(
     return by_state, by_action
 
 
-def _best_texts(task: Task, levels: list[Level], state_values: list[Array], root: int) -> list[str]:
+def _best_texts(
+    task: Task, levels: list[Level], state_values: list[Array], forbidden: list[Array], root: int
+) -> list[str]:
     """All texts that reach V* from one root."""
     reached, texts = np.array([root]), []
     for depth, level in enumerate(levels):
@@ -312,6 +370,7 @@ def _best_texts(task: Task, levels: list[Level], state_values: list[Array], root
                 continue
             children = level.children[place[row]]
             q = level.rewards[place[row]] + state_values[depth + 1][children]
+            q = q + forbidden[depth][place[row]]
             following += children[q >= state_values[depth][row] - 1e-12].tolist()
         reached = np.array(following, dtype=np.int64)
     return texts

@@ -10,6 +10,8 @@ import unicodedata
 from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple
 
+from textenv.vocabulary import Vocabulary
+
 NEVER_FIRST = frozenset("。，、．：；！？）］｝」』】》〉…～・”’,.;:!?)]}")
 NEVER_LAST = frozenset("（［｛「『【《〈“‘([{")
 
@@ -93,6 +95,25 @@ def visible(text: str) -> str:
     'a␛[2J\n'
     """
     return "".join(_visible(character) for character in text)
+
+
+def label(text: str) -> str:
+    r"""Show a token's text in one line: blanks in front as ␣, a new line as ↵.
+
+    >>> label(" good"), label(".\n")
+    ('␣good', '.↵')
+    """
+    text = visible(text).replace("\n", "↵")
+    blanks = len(text) - len(text.lstrip(" "))
+    return "␣" * blanks + text[blanks:]
+
+
+def token_label(vocabulary: Vocabulary, token: int) -> str:
+    """Show a token in one line; one without a text of its own as the vocabulary stores it."""
+    text = vocabulary.decode([token])
+    if not text or "\ufffd" in text:  # a special token, or a part of a character
+        return visible(vocabulary.token(token))
+    return label(text)
 
 
 _JOINING = ("Mn", "Me", "Mc", "Cf")

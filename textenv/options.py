@@ -1,12 +1,98 @@
-"""The options of a vector environment's `reset`: one value for all rows, or one for each."""
+"""The options of `reset`: which there are, the state that they ask for, and those of B rows.
+
+And one of the vector environment itself: its autoreset mode.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import operator
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from gymnasium.vector import AutoresetMode
+
+from textenv import mdp
+from textenv.task import Task
+
+
+def begin(
+    task: Task,
+    options: Mapping[str, Any],
+    draw: Callable[[], int],
+    row: int | None = None,
+) -> mdp.State:
+    """Make the first state of one episode, as `reset(options=…)` wants it.
+
+    Args:
+        task: The task.
+        options: `prompt` or `prompt_index`, `prefix`, `columns`: one value each, or none.
+        draw: Draws the index of a prompt, when none is given.
+        row: The row of a vector environment, for messages.
+
+    Raises:
+        ValueError: too long, empty where it may not be, no text and no ids, out of range, or a
+            prefix that is already finished.
+    """
+    where = "" if row is None else f" (row {row})"
+    rules = task.rules
+    if options.get("prompt") is not None:
+        index = -1
+        ids = task.encode_prompt(options["prompt"], f"the prompt{where}")
+        if task.has_prompts and (not ids or not task.is_text(options["prompt"])):
+            raise ValueError(f"the prompt{where} is empty, but {task.name} writes after prompts")
+        prompt = mdp.align_prompts(rules, [ids], f"the prompt{where}")[0]
+    else:
+        given = options.get("prompt_index")
+        try:
+            index = draw() if given is None else operator.index(given)
+        except TypeError:
+            raise ValueError(f"prompt_index{where} must be an integer, got {given!r}") from None
+        if not 0 <= index < len(task.prompts):
+            raise ValueError(
+                f"prompt_index{where} lies in 0 … {len(task.prompts) - 1}, got {index}"
+            )
+        prompt = task.prompt_table[index]
+    columns = options.get("columns")
+    if columns is not None and not isinstance(columns, Mapping):
+        raise ValueError(f"columns{where} must be a dict of names and values, got {columns!r}")
+    if options.get("prefix") is None:
+        return mdp.initial(rules, prompt, None, index, columns)
+    ids = task.encode(options["prefix"], f"the prefix{where}")
+    for length in range(len(ids) + 1):
+        written = mdp.align_written(rules, [ids[:length]], f"the prefix{where}")[0]
+        state = mdp.initial(rules, prompt, written, index, columns)
+        if mdp.terminal(rules, state):
+            raise ValueError(
+                f"the prefix{where} {options['prefix']!r} is already finished after {length} of "
+                f"{len(ids)} tokens: nothing can be written after it"
+            )
+    return state
+
+
+def check_options(
+    options: Mapping[str, Any] | None, *, reset_mask: bool = True
+) -> Mapping[str, Any]:
+    """Refuse options that nothing reads.
+
+    Args:
+        options: Of `reset`.
+        reset_mask: Whether that one is read: in vector environments.
+
+    Raises:
+        ValueError: an unknown option, or two that contradict each other.
+    """
+    known = {"prompt", "prompt_index", "prefix", "columns"}
+    if reset_mask:
+        known |= {"reset_mask"}
+    unknown = sorted(set(options or {}) - known)
+    if unknown:
+        raise ValueError(f"expected options among {sorted(known)}, got {unknown}")
+    given = options or {}
+    if given.get("prompt") is not None and given.get("prompt_index") is not None:
+        raise ValueError("expected either prompt or prompt_index in options, got both")
+    return given
 
 
 def per_row(options: Mapping[str, Any], rows: int) -> list[dict[str, Any]] | None:
@@ -45,6 +131,19 @@ def reset_mask(options: Mapping[str, Any], rows: int) -> npt.NDArray[np.bool_] |
     if not mask.any():
         raise ValueError("options['reset_mask'] marks no row")
     return mask
+
+
+def mode_of(value: AutoresetMode | str) -> AutoresetMode:
+    """Read an autoreset mode or its name.
+
+    Raises:
+        ValueError: there is no such mode.
+    """
+    for mode in AutoresetMode:
+        if value == mode or str(value).lower() in (mode.name.lower(), mode.value.lower()):
+            return mode
+    known = ", ".join(f"AutoresetMode.{mode.name}" for mode in AutoresetMode)
+    raise ValueError(f"expected autoreset_mode= to be one of {known}, got {value!r}")
 
 
 def _split(key: str, value: Any, rows: int) -> Sequence[Any]:

@@ -35,7 +35,7 @@ class Paymaster:
         self.deferred = deferred
         self.faulty: frozenset[int] = frozenset()
         self._next_episode_id = 0
-        self._pending: list[tuple[Rows, Texts, Mask]] = []
+        self._pending: list[tuple[Rows, Texts, Mask, npt.NDArray[np.float64]]] = []
 
     def pay(
         self,
@@ -56,43 +56,86 @@ class Paymaster:
             Rewards, float64 [B], and what the scorer says beside them.
         """
         said: infos.Infos = {}
+        rewards = self.proceed(state, tokens, terminated, live, said)
+        self.finish(state, terminated, rewards, said)
+        return rewards, said
+
+    def proceed(
+        self,
+        state: mdp.State,
+        tokens: npt.NDArray[np.int64],
+        terminated: Mask,
+        live: Mask | None,
+        said: infos.Infos,
+    ) -> npt.NDArray[np.float64]:
+        """Pay what a token earns before it is known what the whole text is worth.
+
+        Args:
+            state: As for `pay`.
+            tokens: As for `pay`.
+            terminated: As for `pay`: `finish` pays these, but for tables
+                that are not deferred.
+            live: As for `pay`.
+            said: Gets what the scorer says beside it.
+
+        Returns:
+            float64 [B].
+        """
         if self.scorer.table is not None:
             rewards = self.scorer.table[tokens]
             if live is not None:
                 rewards[~live] = 0.0
-            if not self.deferred:
-                return rewards, said
-        else:
-            rewards = np.zeros(self.batch)
-            if self.scorer.pays_tokens:
-                going_on = np.flatnonzero(~terminated if live is None else live & ~terminated)
-                scores = self.scorer.proceed(self.task.texts(state, going_on))
-                self._put(rewards, said, going_on, scores)
-        if terminated.any():
-            ended = np.flatnonzero(terminated)
-            texts = self.task.texts(state, ended)
-            closed = mdp.last_token(self.task.rules, state)[ended] == self.task.rules.end_token
             if self.deferred:
-                self._postpone(rewards, said, ended, texts, np.asarray(closed))
-            else:
-                self._put(rewards, said, ended, self.scorer.finish(texts, np.asarray(closed)))
-        return rewards, said
+                rewards[terminated] = 0.0
+            return rewards
+        rewards = np.zeros(self.batch)
+        if self.scorer.pays_tokens:
+            going_on = np.flatnonzero(~terminated if live is None else live & ~terminated)
+            scores = self.scorer.proceed(self.task.texts(state, going_on))
+            self._put(rewards, said, going_on, scores)
+        return rewards
+
+    def finish(
+        self,
+        state: mdp.State,
+        terminated: Mask,
+        rewards: npt.NDArray[np.float64],
+        said: infos.Infos,
+    ) -> None:
+        """Add what texts that have ended are worth, from one call of the reward, or postpone it.
+
+        Args:
+            state: As for `pay`.
+            terminated: Rows whose text has ended.
+            rewards: float64 [B], what they earned so far.
+            said: Gets what the scorer says beside it.
+        """
+        if (self.scorer.table is not None and not self.deferred) or not terminated.any():
+            return
+        ended = np.flatnonzero(terminated)
+        texts = self.task.texts(state, ended)
+        closed = mdp.last_token(self.task.rules, state)[ended] == self.task.rules.end_token
+        if self.deferred:
+            self._postpone(rewards, said, ended, texts, np.asarray(closed))
+        else:
+            self._put(rewards, said, ended, self.scorer.finish(texts, np.asarray(closed)))
 
     def score(self) -> dict[int, float]:
         """Score the texts that ended since the last call, in one call of the reward."""
         if not self._pending:
             return {}
-        ids = np.concatenate([ids for ids, _, _ in self._pending])
-        closed = np.concatenate([closed for _, _, closed in self._pending])
-        scores = self.scorer.finish(_joined([texts for _, texts, _ in self._pending]), closed)
+        numbers, texts, endings, earned = zip(*self._pending, strict=True)
+        ids = np.concatenate(numbers)
+        scores = self.scorer.finish(_joined(list(texts)), np.concatenate(endings))
         self._pending = []  # not before: if the reward fails, score() can be called again
         self.faulty = frozenset(ids[scores.faults].tolist())
-        return dict(zip(ids.tolist(), scores.rewards.tolist(), strict=True))
+        rewards = scores.rewards + np.concatenate(earned)
+        return dict(zip(ids.tolist(), rewards.tolist(), strict=True))
 
     def _put(
         self, rewards: npt.NDArray[np.float64], said: infos.Infos, rows: Rows, scores: Scores
     ) -> None:
-        rewards[rows] = scores.rewards
+        rewards[rows] += scores.rewards
         if scores.parts:
             parts: infos.Infos = said.setdefault("reward_parts", {})
             for name, part in scores.parts.items():
@@ -113,7 +156,8 @@ class Paymaster:
     ) -> None:
         ids = np.arange(self._next_episode_id, self._next_episode_id + len(rows))
         self._next_episode_id += len(rows)
-        self._pending.append((ids, texts, closed))
+        # Where an action writes several tokens, those before the last are paid already.
+        self._pending.append((ids, texts, closed, rewards[rows]))
         rewards[rows] = np.nan
         infos.add(said, "episode_id", rows, ids, self.batch)
 

@@ -76,6 +76,17 @@ class Plugin(ABC):
         return known[name](*arguments, **keywords)
 
 
+def check_count(what: str, number: Any, least: int = 1) -> int:
+    """Return a plug-in's number as an int.
+
+    Raises:
+        ValueError: it is no integer, or too small.
+    """
+    if isinstance(number, bool) or not isinstance(number, int | np.integer) or number < least:
+        raise ValueError(f"{what} takes an integer ≥ {least}, got {number!r}")
+    return int(number)
+
+
 class Held:
     """An object in an environment's keywords that lives only in this process.
 

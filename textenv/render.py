@@ -6,21 +6,24 @@ imported only by them (`drawing.py`).
 
 from __future__ import annotations
 
+import math
 import shutil
 import sys
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from textenv import mdp
+from textenv.asking import Choices
 from textenv.errors import MissingExtraError
-from textenv.layout import Piece, cell_width, visible, wrap
+from textenv.layout import Piece, cell_width, token_label, visible, wrap
 from textenv.task import Task
 
 FRAMES_PER_SECOND = 4  # `TextEnv.metadata["render_fps"]`; a terminal is not rewritten more often
+IN_PICTURE = 4  # so many candidates fit below a picture's text
 BRACKETS = ("[", "]")  # around the last token, so that it is marked without colours too
 ESCAPES = {
     "prompt": "\x1b[2m",  # dim
@@ -40,6 +43,8 @@ class Frame(NamedTuple):
         reward: What the last step paid; None where it is not known (yet).
         finished: Whether the text has ended.
         gap: A blank, where the vocabulary puts one between the prompt and the text.
+        candidates: The tokens that may be written next, with their probabilities, where the
+            environment offers some in particular.
     """
 
     prompt: str
@@ -48,9 +53,16 @@ class Frame(NamedTuple):
     reward: float | None
     finished: bool
     gap: str = ""
+    candidates: tuple[tuple[str, float], ...] = ()
 
 
-def frame(task: Task, state: mdp.State, reward: float | None, finished: bool) -> Frame:
+def frame(
+    task: Task,
+    state: mdp.State,
+    reward: float | None,
+    finished: bool,
+    choices: Choices | None = None,
+) -> Frame:
     """Describe one state.
 
     Args:
@@ -58,6 +70,7 @@ def frame(task: Task, state: mdp.State, reward: float | None, finished: bool) ->
         state: A single state, tokens int64 [P + T].
         reward: What the last step paid, or None.
         finished: Whether the text has ended.
+        choices: What this one state offers, or None.
     """
     rules, decode = task.rules, task.vocabulary.decode
     ids = mdp.text_ids(rules, state.tokens)
@@ -71,7 +84,8 @@ def frame(task: Task, state: mdp.State, reward: float | None, finished: bool) ->
         if before == text and text.endswith("\ufffd"):
             before = text[:-1]
     gap = _gap(prompt, text, decode([*prompt_ids, *ids]))
-    return Frame(prompt, before, text[len(before) :], reward, finished, gap)
+    candidates = () if choices is None else tuple(_named(task, choices))
+    return Frame(prompt, before, text[len(before) :], reward, finished, gap, candidates)
 
 
 def ansi(frame: Frame) -> str:
@@ -99,7 +113,7 @@ def picture(frame: Frame) -> npt.NDArray[np.uint8]:
         from textenv import drawing
     except ImportError as error:
         raise MissingExtraError("PIL", 'render_mode="rgb_array"') from error
-    return drawing.draw(text_pieces(frame), status(frame))
+    return drawing.draw(text_pieces(frame), [*status(frame), *offered(frame)[:IN_PICTURE]])
 
 
 RENDERERS: dict[str, Callable[[Frame], Any]] = {
@@ -133,6 +147,14 @@ def status(frame: Frame) -> list[Piece]:
         style = "gain" if frame.reward > 0 else "loss" if frame.reward < 0 else "nil"
         known.append(Piece(f"reward {frame.reward:.4g}", style))
     return known
+
+
+def offered(frame: Frame) -> list[Piece]:
+    """Return the candidates, numbered from 0 as the actions are, with their probabilities."""
+    return [
+        Piece(f"{number} {name} {100 * probability:.1f} %", "prompt")
+        for number, (name, probability) in enumerate(frame.candidates)
+    ]
 
 
 class Live:
@@ -190,7 +212,15 @@ def _line(frame: Frame) -> list[Piece]:
         pieces.append(Piece("…" if not pieces or frame.gap else " …", "text"))
     for known in status(frame):
         pieces += [Piece(" | ", "prompt"), known]
+    for number, candidate in enumerate(offered(frame)):
+        pieces += [Piece("   " if number else "\n", "text"), candidate]
     return pieces
+
+
+def _named(task: Task, choices: Choices) -> Iterator[tuple[str, float]]:
+    for token, log_prob in zip(choices.ids[0].tolist(), choices.log_probs[0], strict=True):
+        if token != task.rules.nothing:
+            yield token_label(task.vocabulary, token), math.exp(log_prob)
 
 
 def _painted(pieces: Iterable[Piece]) -> str:

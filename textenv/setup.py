@@ -7,10 +7,9 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
-import operator
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +17,7 @@ from gymnasium import spaces
 from gymnasium.envs.registration import EnvSpec
 
 from textenv import actions, mdp, observations
+from textenv.asking import Answer, Choices, ask
 from textenv.catalogue import ModelHandle
 from textenv.errors import NotSerialisableError, TextenvError, UnknownNameError
 from textenv.plugins import Held, release, to_json_form
@@ -26,6 +26,17 @@ from textenv.task import Task
 from textenv.tasks import builder
 
 MASKS = (None, "info", "observation", "method")
+
+
+class Look(NamedTuple):
+    """What B states show.
+
+    observation: The observations, batched.
+    choices: The tokens that they offer, or None where all are.
+    """
+
+    observation: Any
+    choices: Choices | None
 
 
 @dataclass(frozen=True)
@@ -53,17 +64,88 @@ class Setup:
     info_text: bool
 
     @property
+    def asks_model(self) -> bool:
+        """Whether the language model is asked at every state."""
+        return self.observation.asks_model or self.action.asks_model
+
+    @property
+    def shows_tokens(self) -> bool:
+        """Whether observations are the tokens and nothing else."""
+        return type(self.observation) is observations.Tokens and self.mask != "observation"
+
+    @property
+    def plain(self) -> bool:
+        """Whether infos are empty but for what the reward says."""
+        masked = self.mask in (None, "method")
+        return masked and not self.info_text and not self.action.asks_model
+
+    @property
     def observation_space(self) -> spaces.Space:
         """The space of one observation."""
-        space = self.observation.space(self.rules)
+        space = self.observation.space(self.task, self.model.load)
         if self.mask != "observation":
             return space
-        mask = spaces.Box(0, 1, (self.rules.vocabulary_size,), np.int8)
-        return spaces.Dict({"observation": space, "action_mask": mask})
+        size = self.action.mask(self.task, self._no_choices, None).shape
+        return spaces.Dict(_beside(space, spaces.Box(0, 1, size, np.int8)))
 
-    def action_mask(self, batch: int | None) -> npt.NDArray[np.int8]:
-        """Return the mask of one state, int8 [n], or of B states, [B, n]; fresh."""
-        return self.action.mask(self.rules, self.task.vocabulary.suppressed_tokens, batch)
+    @property
+    def action_space(self) -> spaces.Space:
+        """The space of one action."""
+        return self.action.space(self.task)
+
+    def look(self, state: mdp.State, over: npt.NDArray[np.bool_]) -> Look:
+        """See what B states show: one question to the language model, none at terminated states.
+
+        Args:
+            state: B states.
+            over: bool [B], the terminated ones.
+        """
+        answer = ask(self.model.load(), self.rules, state, over) if self.asks_model else None
+        choices = None if answer is None else self.action.choices(self.task, answer)
+        observation = self.observation.observe(self.task, state, answer)
+        if self.mask == "observation":
+            observation = _beside(observation, self.action_mask(len(over), choices))
+        return Look(observation, choices)
+
+    def action_mask(
+        self, batch: int | None, choices: Choices | None = None
+    ) -> npt.NDArray[np.int8]:
+        """Return the mask of one state, int8 [size], or of B states, [B, size]; fresh."""
+        return self.action.mask(self.task, choices, batch)
+
+    def check(self) -> None:
+        """Refuse parts that do not fit each other.
+
+        Raises:
+            ValueError: k is larger than the vocabulary, or a mask of actions that have none.
+            TextenvError: there is no language model where one is asked.
+        """
+        self.observation.check(self.task)
+        self.action.check(self.task)
+        if self.mask is not None and isinstance(self.action, actions.Strings):
+            raise ValueError(f"actions that are texts have no mask: leave out mask={self.mask!r}")
+        if self.asks_model and self.model.load() is None:
+            plugin = self.action if self.action.asks_model else self.observation
+            raise TextenvError(
+                f"{plugin!r} asks a language model, and {self.task.name} has none: give one, as in "
+                'lm="reviews"'
+            )
+
+    @property
+    def _no_choices(self) -> Choices | None:
+        """What the action would offer at a terminated state."""
+        nothing = Answer(1, 0, np.zeros(0, dtype=np.int64), None, None)
+        return self.action.choices(self.task, nothing)
+
+
+def _beside(observation: Any, mask: Any) -> dict[str, Any]:
+    """An observation (or its space) and a mask; a Dict gets the mask as a further entry.
+
+    Libraries take dicts of arrays, but no dicts of dicts.
+    """
+    parts = observation.spaces if isinstance(observation, spaces.Dict) else observation
+    own = dict(parts) if isinstance(parts, dict) else {"observation": parts}
+    return {**own, "action_mask": mask}
 
 
 def set_up(
@@ -84,10 +166,16 @@ def set_up(
     Args:
         task: A task's name, `{"name": …, keyword: …}`, or a `Task`.
         lm: A language model or its name or folder; its tokenizer becomes the vocabulary.
-        observation: What the agent sees: "tokens".
-        action: What it may do: "all_tokens".
+        observation: What the agent sees: "tokens" (the state itself), "hidden" (the language
+            model's last hidden state), "probabilities:8" (its 8 likeliest next tokens with their
+            probabilities) or "text" (a string). Each as a string, a dict such as
+            `{"name": "probabilities", "k": 8}` or an object, `textenv.Probabilities(8)`.
+        action: What it may do: "all_tokens" (write any token), "candidates:32" (one of the 32
+            that the language model finds likeliest), "fragments:4" (4 tokens at once) or
+            "strings" (a text). In the same three forms.
         mask: Where a mask of sensible actions goes: None, "info" (`info["action_mask"]`),
-            "observation" (a Dict of observation and action_mask) or "method" (`action_masks()`).
+            "observation" (a Dict of observation, or of its parts, and action_mask) or "method"
+            (`action_masks()`, which is there with every choice). Not for "strings".
         info_text: Put "prompt" and "text" into the infos.
         reward_fault: "raise", "penalise" (pay `fault_reward`) or "skip" (pay 0 and set
             `info["reward_fault"] = 1`; the library that trains will see the 0).
@@ -97,7 +185,9 @@ def set_up(
             the task itself.
 
     Raises:
-        ValueError: a keyword is unknown or its value is not one of those above.
+        ValueError: a keyword is unknown, its value is not one of those above, or k is larger than
+            the vocabulary.
+        TextenvError: a language model is to be asked, and there is none.
     """
     if mask not in MASKS:
         raise ValueError(f"expected mask= to be one of {MASKS}, got {mask!r}")
@@ -105,8 +195,8 @@ def set_up(
     made = make_task(task, handle.vocabulary() if handle else None, task_keywords)
     if handle is None:
         handle = ModelHandle(None, made.starting_policy)
-    handle.check(made.rules.vocabulary_size)
-    return Setup(
+    handle.check_task(made)
+    setup = Setup(
         task=made,
         rules=made.rules,
         observation=observations.parse(release(observation)),
@@ -116,6 +206,8 @@ def set_up(
         mask=mask,
         info_text=info_text,
     )
+    setup.check()
+    return setup
 
 
 def make_task(
@@ -205,81 +297,3 @@ class Assembled:
         fields["kwargs"] = {key: to_json_form(value) for key, value in keywords.items()}
         made = TextSpec(**fields)
         self._spec = made
-
-
-def begin(
-    task: Task,
-    options: Mapping[str, Any],
-    draw: Callable[[], int],
-    row: int | None = None,
-) -> mdp.State:
-    """Make the first state of one episode, as `reset(options=…)` wants it.
-
-    Args:
-        task: The task.
-        options: `prompt` or `prompt_index`, `prefix`, `columns`: one value each, or none.
-        draw: Draws the index of a prompt, when none is given.
-        row: The row of a vector environment, for messages.
-
-    Raises:
-        ValueError: too long, empty where it may not be, no text and no ids, out of range, or a
-            prefix that is already finished.
-    """
-    where = "" if row is None else f" (row {row})"
-    rules = task.rules
-    if options.get("prompt") is not None:
-        index = -1
-        ids = task.encode_prompt(options["prompt"], f"the prompt{where}")
-        if task.has_prompts and (not ids or not task.is_text(options["prompt"])):
-            raise ValueError(f"the prompt{where} is empty, but {task.name} writes after prompts")
-        prompt = mdp.align_prompts(rules, [ids], f"the prompt{where}")[0]
-    else:
-        given = options.get("prompt_index")
-        try:
-            index = draw() if given is None else operator.index(given)
-        except TypeError:
-            raise ValueError(f"prompt_index{where} must be an integer, got {given!r}") from None
-        if not 0 <= index < len(task.prompts):
-            raise ValueError(
-                f"prompt_index{where} lies in 0 … {len(task.prompts) - 1}, got {index}"
-            )
-        prompt = task.prompt_table[index]
-    columns = options.get("columns")
-    if columns is not None and not isinstance(columns, Mapping):
-        raise ValueError(f"columns{where} must be a dict of names and values, got {columns!r}")
-    if options.get("prefix") is None:
-        return mdp.initial(rules, prompt, None, index, columns)
-    ids = task.encode(options["prefix"], f"the prefix{where}")
-    for length in range(len(ids) + 1):
-        written = mdp.align_written(rules, [ids[:length]], f"the prefix{where}")[0]
-        state = mdp.initial(rules, prompt, written, index, columns)
-        if mdp.terminal(rules, state):
-            raise ValueError(
-                f"the prefix{where} {options['prefix']!r} is already finished after {length} of "
-                f"{len(ids)} tokens: nothing can be written after it"
-            )
-    return state
-
-
-def check_options(
-    options: Mapping[str, Any] | None, *, reset_mask: bool = True
-) -> Mapping[str, Any]:
-    """Refuse options that nothing reads.
-
-    Args:
-        options: Of `reset`.
-        reset_mask: Whether that one is read: in vector environments.
-
-    Raises:
-        ValueError: an unknown option, or two that contradict each other.
-    """
-    known = {"prompt", "prompt_index", "prefix", "columns"}
-    if reset_mask:
-        known |= {"reset_mask"}
-    unknown = sorted(set(options or {}) - known)
-    if unknown:
-        raise ValueError(f"expected options among {sorted(known)}, got {unknown}")
-    given = options or {}
-    if given.get("prompt") is not None and given.get("prompt_index") is not None:
-        raise ValueError("expected either prompt or prompt_index in options, got both")
-    return given

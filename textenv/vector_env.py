@@ -15,14 +15,17 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 
 from textenv import mdp
+from textenv.asking import Choices
 from textenv.draws import RowDraws
 from textenv.env import TextEnv
 from textenv.errors import ResetNeededError
 from textenv.infos import add, mark, of_rows
-from textenv.options import per_row, reset_mask
+from textenv.observations import Tokens, row_of
+from textenv.options import begin, check_options, mode_of, per_row, reset_mask
 from textenv.paying import Paymaster
-from textenv.setup import Assembled, begin, check_options, set_up
+from textenv.setup import Assembled, set_up
 from textenv.task import Task
+from textenv.writing import write
 
 
 class TextVectorEnv(Assembled, VectorEnv):
@@ -70,11 +73,11 @@ class TextVectorEnv(Assembled, VectorEnv):
         self.setup = set_up(task, **keywords)
         self.num_envs = num_envs
         self.render_mode = render_mode
-        self.autoreset_mode = _mode(autoreset_mode)
+        self.autoreset_mode = mode_of(autoreset_mode)
         # Libraries look for the mode in either place.
         self.metadata = {**TextEnv.metadata, "autoreset_mode": self.autoreset_mode}
         self.single_observation_space = self.setup.observation_space
-        self.single_action_space = self.setup.action.space(self.setup.rules)
+        self.single_action_space = self.setup.action_space
         self.observation_space = batch_space(self.single_observation_space, num_envs)
         self.action_space = batch_space(self.single_action_space, num_envs)
         self.copy = copy
@@ -92,7 +95,10 @@ class TextVectorEnv(Assembled, VectorEnv):
             self.task, self._scorer, num_envs, deferred=scoring == "deferred"
         )
         self._last_rewards: npt.NDArray[np.float64] | None = None  # kept for render() alone
-        self._plain = not self.setup.info_text and self.setup.mask in (None, "method")
+        self._seen: Choices | None = None  # what the states offer, once it is known
+        self._offers = self.setup.action.asks_model
+        self._plain = self.setup.plain
+        self._shows_tokens = self.setup.shows_tokens and not self._offers
 
     @property
     def text(self) -> list[str]:
@@ -110,6 +116,13 @@ class TextVectorEnv(Assembled, VectorEnv):
         """
         tokens, length, prompt_index, _ = self._own_state()
         return mdp.State(tokens.copy(), length.copy(), prompt_index.copy(), self._own_columns())
+
+    @property
+    def choices(self) -> Choices | None:
+        """The candidates of the B states; None where the action is another kind."""
+        if self._seen is None and self._offers:
+            self._observation()
+        return self._seen
 
     def set_state(self, state: mdp.State) -> None:
         """Go on from B states. Randomness (which prompt comes next) is not part of them.
@@ -131,6 +144,7 @@ class TextVectorEnv(Assembled, VectorEnv):
         self._seed(None, np.arange(self.num_envs))  # rows that no reset() has seeded yet
         self._state = own
         self._columns = None if state.columns is None else list(state.columns)
+        self._seen = None
         self._finish(finished)
 
     def reset(
@@ -166,15 +180,17 @@ class TextVectorEnv(Assembled, VectorEnv):
         finished = self._finished.copy()
         finished[rows] = False
         self._finish(finished)
-        return self._observation(), self._infos(rows)
+        self._seen = None
+        observation, choices = self._observation(), self.choices
+        return observation, self._infos(rows, None if choices is None else choices.rows(rows))
 
     def step(
         self, actions: Any
     ) -> tuple[Any, npt.NDArray[np.float64], npt.NDArray[np.bool_], npt.NDArray, dict[str, Any]]:
-        """Write one token in each row.
+        """Write one token in each row, or what else its action says.
 
         Raises:
-            InvalidActionError: an action is no integer of the action space.
+            InvalidActionError: an action is none of the action space.
             ResetNeededError: there are no episodes, or (DISABLED) one has ended.
             RewardFaultError: the reward failed; all rows are as they were before the step.
         """
@@ -182,18 +198,13 @@ class TextVectorEnv(Assembled, VectorEnv):
         state = self._own_state()
         resetting = self._resetting()
         live = None if resetting is None else ~resetting
-        tokens = self.setup.action.tokens(self._rules, actions, resetting, self.num_envs)
+        tokens = self.setup.action.read_batch(self.task, actions, resetting, state, self.choices)
 
         # 2. Write, end, pay.
-        mdp.transition_in_place(self._rules, state, tokens, live)
-        terminated = mdp.terminal(self._rules, state)
-        if live is not None:
-            terminated &= live
-        try:
-            rewards, scored = self._paymaster.pay(self._with_columns(), tokens, terminated, live)
-        except BaseException:
-            self._take_back(live)
-            raise
+        terminated, rewards, scored = write(
+            self._rules, self._with_columns(), tokens, live, self._paymaster
+        )
+        self._seen = None
 
         # 3. Reset what has to be reset.
         truncated = self._truncated(live)
@@ -210,11 +221,12 @@ class TextVectorEnv(Assembled, VectorEnv):
             self._finish(finished)
         if self.render_mode is not None:
             self._last_rewards = np.where(terminated, rewards, np.nan)
+        observation = self._observation()
         if not self._plain:
-            infos |= self._infos(np.arange(self.num_envs))
+            infos |= self._infos(np.arange(self.num_envs), self.choices)
         if scored:
             infos |= scored
-        return self._observation(), rewards, terminated, truncated, infos
+        return observation, rewards, terminated, truncated, infos
 
     def score(self) -> dict[int, float]:
         """Score the texts that ended since the last call, in one call of the reward.
@@ -230,8 +242,8 @@ class TextVectorEnv(Assembled, VectorEnv):
         return self._paymaster.faulty
 
     def action_masks(self) -> npt.NDArray[np.bool_]:
-        """Return which actions make sense, bool [B, V]."""
-        return self.setup.action_mask(self.num_envs).astype(np.bool_)
+        """Return which actions make sense, bool [B, size]."""
+        return self.setup.action_mask(self.num_envs, self.choices).astype(np.bool_)
 
     def render(self) -> tuple[Any, ...] | None:
         """Return one frame for each row: strings ("ansi") or pictures ("rgb_array")."""
@@ -239,13 +251,14 @@ class TextVectorEnv(Assembled, VectorEnv):
             return None
         from textenv import render
 
-        state, frames = self.state, []
+        state, choices, frames = self.state, self.choices, []
         for row in range(self.num_envs):
             over = bool(self._finished[row])
             reward = (
                 float(self._last_rewards[row]) if over and self._last_rewards is not None else None
             )
-            frame = render.frame(self.task, _row(state, row), reward, over)
+            own = None if choices is None else choices.rows([row])
+            frame = render.frame(self.task, _row(state, row), reward, over, own)
             frames.append(render.RENDERERS[self.render_mode](frame))
         return tuple(frames)
 
@@ -310,13 +323,6 @@ class TextVectorEnv(Assembled, VectorEnv):
     def _with_columns(self) -> mdp.State:
         return self._own_state()._replace(columns=self._own_columns())
 
-    def _take_back(self, live: npt.NDArray[np.bool_] | None) -> None:
-        """Undo the write of this step."""
-        tokens, length, _, _ = self._own_state()
-        rows = np.arange(self.num_envs) if live is None else np.flatnonzero(live)
-        length[rows] -= 1
-        tokens[rows, self._rules.prompt_length + length[rows]] = self._rules.nothing
-
     def _truncated(self, live: npt.NDArray[np.bool_] | None) -> npt.NDArray[np.bool_]:
         if not self.max_episode_steps:
             return np.zeros(self.num_envs, dtype=np.bool_)
@@ -333,19 +339,27 @@ class TextVectorEnv(Assembled, VectorEnv):
 
     def _observation(self) -> Any:
         state = self._own_state()
-        if self.copy:
-            observation = self.setup.observation.observe(self._rules, state)
-        else:
-            observation = state.tokens
-        if self.setup.mask == "observation":
-            mask = self.setup.action_mask(self.num_envs)
-            return {"observation": observation, "action_mask": mask}
-        return observation
+        if self._shows_tokens:
+            return state.tokens.copy() if self.copy else state.tokens
+        observation, self._seen = self.setup.look(state, mdp.terminal(self._rules, state))
+        return self._lent(observation, state)
 
-    def _infos(self, rows: npt.NDArray[np.int64]) -> dict[str, Any]:
+    def _lent(self, observation: Any, state: mdp.State) -> Any:
+        """With `copy=False` the environment's own tokens in place of their copy."""
+        if self.copy or not isinstance(self.setup.observation, Tokens):
+            return observation
+        if isinstance(observation, dict):
+            return {**observation, "observation": state.tokens}
+        return state.tokens
+
+    def _infos(self, rows: npt.NDArray[np.int64], choices: Choices | None) -> dict[str, Any]:
+        """What infos say of some rows, whose choices these are."""
         infos: dict[str, Any] = {}
+        if choices is not None:
+            add(infos, "candidates", rows, choices.ids, self.num_envs)
+            add(infos, "candidate_log_probs", rows, choices.log_probs, self.num_envs)
         if self.setup.mask == "info":
-            mask = self.setup.action_mask(len(rows))
+            mask = self.setup.action_mask(len(rows), choices)
             add(infos, "action_mask", rows, mask, self.num_envs)
         if self.setup.info_text:
             texts = self.task.texts(self._own_state(), rows)
@@ -356,16 +370,17 @@ class TextVectorEnv(Assembled, VectorEnv):
     def _final_infos(
         self, finished: npt.NDArray[np.bool_], scored: dict[str, Any]
     ) -> dict[str, Any]:
-        """What SAME_STEP says of the episodes that have just ended, before they are reset."""
+        """What SAME_STEP says of the episodes that have just ended, before they are reset.
+
+        The language model is asked about those that were truncated, and about no others.
+        """
         rows = np.flatnonzero(finished)
-        observation = self._observation()
+        state = mdp.State(*(part[rows] for part in self._own_state()[:3]))
+        observation, choices = self.setup.look(state, mdp.terminal(self._rules, state))
         final = np.full(self.num_envs, None, dtype=object)
-        for row in rows.tolist():
-            if isinstance(observation, dict):
-                final[row] = {key: value[row].copy() for key, value in observation.items()}
-            else:
-                final[row] = observation[row].copy()
-        info = self._infos(rows) | scored
+        for place, row in enumerate(rows.tolist()):
+            final[row] = row_of(observation, place)
+        info = self._infos(rows, choices) | scored
         marked = mark(rows, self.num_envs)
         return {
             "final_obs": final,
@@ -373,14 +388,6 @@ class TextVectorEnv(Assembled, VectorEnv):
             "final_info": info,
             "_final_info": marked.copy(),
         }
-
-
-def _mode(value: AutoresetMode | str) -> AutoresetMode:
-    for mode in AutoresetMode:
-        if value == mode or str(value).lower() in (mode.name.lower(), mode.value.lower()):
-            return mode
-    known = ", ".join(f"AutoresetMode.{mode.name}" for mode in AutoresetMode)
-    raise ValueError(f"expected autoreset_mode= to be one of {known}, got {value!r}")
 
 
 def _row(state: mdp.State, row: int) -> mdp.State:

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from textenv.layout import cell_width, visible
+from textenv.layout import cell_width, label, token_label
 from textenv.vocabulary import Vocabulary
 
 WIDTH = 78  # of a list without probabilities, in terminal cells
@@ -47,7 +47,7 @@ class Menu:
     """The tokens in the order in which they are offered, and what of them has been shown.
 
     Attributes:
-        ranking: All tokens, the likeliest first or by id.
+        ranking: All tokens that are offered, the likeliest first or by id.
         probabilities: By token, float64 [V]; None without a language model.
         size: How many are shown at once.
         listed: Those that numbers mean; all, or the result of a search.
@@ -69,6 +69,13 @@ class Menu:
         order = ids if probabilities is None else np.lexsort((ids, -probabilities))
         ranking = [token for token in order.tolist() if token not in vocabulary.suppressed_tokens]
         return cls(ranking, probabilities, size, ranking)
+
+    @classmethod
+    def offering(cls, tokens: Sequence[int], log_probs: Sequence[float], size: int) -> Menu:
+        """Offer these tokens and no others, in the order given; `size` is V."""
+        probabilities = np.zeros(size)
+        probabilities[list(tokens)] = np.exp(log_probs)
+        return cls(list(tokens), probabilities, len(tokens), list(tokens))
 
     def search(self, tokens: Sequence[int]) -> None:
         """List only these."""
@@ -97,28 +104,11 @@ class Labels:
 
     def __init__(self, vocabulary: Vocabulary) -> None:
         self.vocabulary = vocabulary
-        self._label = cache(self._make)
+        self._label = cache(partial(token_label, vocabulary))
 
     def __call__(self, token: int) -> str:
         """Return the label of a token."""
         return self._label(token)
-
-    def _make(self, token: int) -> str:
-        text = self.vocabulary.decode([token])
-        if not text or "\ufffd" in text:  # a special token, or a part of a character
-            return visible(self.vocabulary.token(token))
-        return label(text)
-
-
-def label(text: str) -> str:
-    r"""Show a token's text.
-
-    >>> label(" good"), label(".\n")
-    ('␣good', '.↵')
-    """
-    text = visible(text).replace("\n", "↵")
-    blanks = len(text) - len(text.lstrip(" "))
-    return "␣" * blanks + text[blanks:]
 
 
 def read(typed: str, menu: Menu, labels: Labels) -> Order:

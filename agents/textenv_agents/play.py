@@ -14,11 +14,12 @@ import numpy as np
 
 import textenv
 from textenv import mdp, render
-from textenv.errors import TextenvError
+from textenv.errors import InvalidActionError, TextenvError
 from textenv.layout import visible
 from textenv.prefixes import Prefixes
 from textenv_agents.choices import Labels, Menu, read
 
+PLAYABLE = (textenv.AllTokens, textenv.Candidates)
 PAGE = 40  # tokens shown at once where no language model ranks them
 
 
@@ -38,13 +39,15 @@ def play(
         lm: A language model, whose likeliest next tokens are shown: as for `gym.make`, or
             "default" for the environment's own. None: the vocabulary's tokens are shown.
         seed: Fixes the prompts.
-        candidates: How many of the likeliest tokens are shown.
+        candidates: How many of the likeliest tokens are shown. With `action="candidates:k"` it is
+            these k that are shown, and only they can be written.
         input: Asks for a line.
         output: Shows a text.
         **keywords: As for `gym.make`.
 
     Raises:
-        ValueError: the id is unknown, or its environment is not one of ours with token actions.
+        ValueError: the id is unknown, or its environment is not one of ours whose actions are
+            tokens or candidates.
         TextenvError: "default" where the environment has no language model.
     """
     if candidates < 1:
@@ -55,13 +58,15 @@ def play(
         env = gym.make(environment_id, **keywords).unwrapped
     except gym.error.Error as error:  # an unknown id; Gymnasium's message guesses the right one
         raise ValueError(str(error)) from error
-    if not isinstance(env, textenv.TextEnv) or not isinstance(env.setup.action, textenv.AllTokens):
-        raise ValueError(f"play needs a textenv environment with token actions, not {env}")
+    if not isinstance(env, textenv.TextEnv) or not isinstance(env.setup.action, PLAYABLE):
+        raise ValueError(
+            f"play needs a textenv environment whose actions are tokens or candidates, not {env}"
+        )
     try:
         game = Game(env, None if lm is None else env.lm, candidates)
         game.start(seed)
         output("Type a number of the list, or a token; :help says what else.")
-        if lm is None and env.task.starting_policy is not None:
+        if lm is None and env.task.starting_policy is not None and not env.setup.asks_model:
             output("(--lm default shows the tokens that the language model finds likeliest.)")
         while _write_text(game, input, output) and _again(game, input, output):
             pass
@@ -91,17 +96,17 @@ class Game:
 
     def start(self, seed: int | None = None) -> None:
         """Begin a text."""
-        self.env.reset(seed=seed)
+        _, self._info = self.env.reset(seed=seed)
         self._past, self.over = [], False
 
     def write(self, token: int) -> None:
         """Write a token.
 
         Raises:
-            TextenvError: the reward failed; nothing was written.
+            TextenvError: the reward failed, or it is no candidate; nothing was written.
         """
         state = self.env.state
-        _, reward, self.over, _, self._info = self.env.step(token)
+        _, reward, self.over, _, self._info = self.env.step(self._action(token))
         self._past.append((state, reward))
 
     def undo(self) -> bool:
@@ -115,12 +120,34 @@ class Game:
 
     def menu(self) -> Menu:
         """Rank the next tokens."""
+        offered = self._offered()
+        if offered is not None:
+            return Menu.offering(*offered, self.env.task.rules.vocabulary_size)
         probabilities = None
         if self.model is not None:
             prefixes = Prefixes.of(self.env.task.rules, self.env.state)
             logits = self.model.next(prefixes).logits[0]
             probabilities = logits.double().softmax(dim=-1).cpu().numpy()
         return Menu.of(self.env.task.vocabulary, probabilities, self.size)
+
+    def _offered(self) -> tuple[list[int], list[float]] | None:
+        """The candidates of this state and their log-probabilities; None where all are."""
+        choices = self.env.choices
+        if choices is None:
+            return None
+        count = int((choices.ids[0] != self.env.task.rules.nothing).sum())
+        return choices.ids[0, :count].tolist(), choices.log_probs[0, :count].tolist()
+
+    def _action(self, token: int) -> int:
+        """The action that writes a token."""
+        offered = self._offered()
+        if offered is None:
+            return token
+        if token not in offered[0]:
+            raise InvalidActionError(
+                f"{self.labels(token)} is none of the {len(offered[0])} candidates"
+            )
+        return offered[0].index(token)
 
     def show(self) -> str:
         """Return the text so far, in colours if this is a terminal."""

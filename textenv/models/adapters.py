@@ -8,6 +8,7 @@ PEFT's own, safetensors only, and `base.json`, which says what the adapter belon
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
 import math
@@ -188,6 +189,16 @@ def load_adapter(lm: LanguageModel, folder: str | Path) -> None:
             f"{list(found.unexpected_keys)[:3]} too many; save it again"
         )
     lm.forget()
+
+
+def merged(model: Any) -> Any:
+    """Return a copy of a Hugging Face model with W + (α/r)·B·A in place of W, and no adapter."""
+    whole = copy.deepcopy(model)
+    for module in whole.modules():
+        if hasattr(module, "lora_A"):
+            module.merge()
+    _remove(whole)
+    return whole
 
 
 def fingerprint(lm: LanguageModel) -> str:

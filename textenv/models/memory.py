@@ -175,7 +175,8 @@ class Memory:
                     return match
         rows = np.flatnonzero(unknown)
         for number, stream in enumerate(self.streams):
-            begin = (stream.ids[:, 0] == ids[rows, :1]) & (stream.length > 0)  # [rows, R]
+            # [rows, R]; two tokens tell most rows apart, and what is shorter is soon read again.
+            begin = (stream.ids[:, :2] == ids[rows, None, :2]).all(axis=2) & (stream.length > 1)
             for place in np.flatnonzero(begin.any(axis=1)).tolist():
                 row, slots = rows[place], np.flatnonzero(begin[place])
                 common = stream.common(ids[row, : length[row]], slots)

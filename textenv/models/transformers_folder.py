@@ -22,11 +22,15 @@ def write_folder(
     """Write a model and its vocabulary, whole or not at all; tied weights are stored once.
 
     Args:
-        model: A model of the library.
+        model: A model of the library. An adapter is added to the weights that are written.
         vocabulary: Its vocabulary.
         folder: Where to; what is there is replaced.
         dtype: Store the weights in this type; None: as they are.
     """
+    if hasattr(model, "peft_config"):
+        from textenv.models.adapters import merged
+
+        model = merged(model)
     with replaced_folder(folder) as temporary:
         weights = model.state_dict()
         if dtype is not None:

@@ -20,27 +20,32 @@ from gymnasium.envs.registration import EnvSpec
 from gymnasium.utils import env_checker
 
 from textenv import mdp
-from textenv.actions import AllTokens
+from textenv.actions import AllTokens, Candidates, Fragments, Strings
 from textenv.env import TextEnv
 from textenv.errors import InvalidActionError, NotSerialisableError, ResetNeededError
-from textenv.observations import Tokens
 from textenv.plugins import Held
+from textenv.testing.choosing import choose_action, written_by
 from textenv.testing.compare import (
     CheckError,
-    choose,
     expect,
     expect_same,
     global_generators_untouched,
     refused,
-    texts_in,
     vandalise,
 )
+from textenv.testing.views import check_spaces, check_view
 
 EPISODES = 8
+MODEL_TOLERANCE = 1e-5  # of numbers that come out of a neural model
 
 
 def check_env(
-    env: gym.Env | str, *, seed: int = 123, skip_render_check: bool = False, **keywords: Any
+    env: gym.Env | str,
+    *,
+    seed: int = 123,
+    skip_render_check: bool = False,
+    tolerance: float | None = None,
+    **keywords: Any,
 ) -> None:
     """Check a single environment: Gymnasium's `check_env`, and what textenv promises beyond it.
 
@@ -54,6 +59,8 @@ def check_env(
             middle of something: call `reset`.
         seed: Chooses prompts and tokens.
         skip_render_check: Leave rendering out; "rgb_array" needs Pillow.
+        tolerance: By how much floats may differ between two runs. None: 1e-5 where a language
+            model is asked, else not at all.
         **keywords: For `gym.make`, where `env` is an id.
 
     Raises:
@@ -63,7 +70,7 @@ def check_env(
     """
     if isinstance(env, str):
         with contextlib.closing(gym.make(env, **keywords)) as made:
-            check_env(made, seed=seed, skip_render_check=skip_render_check)
+            check_env(made, seed=seed, skip_render_check=skip_render_check, tolerance=tolerance)
         return
     inner = env.unwrapped
     if not isinstance(inner, TextEnv):
@@ -71,35 +78,24 @@ def check_env(
             f"textenv.testing.check_env checks a TextEnv, got {type(inner).__name__}; for other "
             "environments there is gymnasium.utils.env_checker.check_env"
         )
+    if tolerance is None:
+        tolerance = MODEL_TOLERANCE if inner.setup.asks_model else 0.0
     with global_generators_untouched(str(inner)):
-        _check_spaces(inner)
+        check_spaces(inner)
         _check_before_reset(inner)
-        _check_episodes(inner, seed)
-        _check_seeds(inner, seed)
-        _check_actions(inner, seed)
-        _check_fresh(inner, seed)
-        _check_state(inner, seed)
-        _check_deepcopy(inner, seed)
+        _check_episodes(inner, seed, tolerance)
+        _check_seeds(inner, seed, tolerance)
+        _check_actions(inner, seed, tolerance)
+        _check_fresh(inner, seed, tolerance)
+        _check_state(inner, seed, tolerance)
+        _check_deepcopy(inner, seed, tolerance)
         _check_transition(inner, seed)
-        _check_prefixes(inner, seed)
-        _check_spec(inner, seed)
+        _check_prefixes(inner, seed, tolerance)
+        _check_spec(inner, seed, tolerance)
     with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
         # An environment that gym.make did not make has no spec to make its other render modes by.
         warnings.filterwarnings("ignore", ".*Not able to test alternative render modes")
         env_checker.check_env(inner, skip_render_check=skip_render_check)
-
-
-def _check_spaces(env: TextEnv) -> None:
-    rules = env.task.rules
-    if isinstance(env.setup.observation, Tokens):
-        box: spaces.Space = spaces.Box(0, rules.nothing, (rules.width,), np.int64)
-        if env.setup.mask == "observation":
-            mask = spaces.Box(0, 1, (rules.vocabulary_size,), np.int8)
-            box = spaces.Dict({"observation": box, "action_mask": mask})
-        expect_same(env.observation_space, box, "the observation space")
-    if isinstance(env.setup.action, AllTokens):
-        space = spaces.Discrete(rules.vocabulary_size)
-        expect_same(env.action_space, space, "the action space")
 
 
 def _check_before_reset(env: TextEnv) -> None:
@@ -112,55 +108,25 @@ def _check_before_reset(env: TextEnv) -> None:
             _ = unplayed.state
 
 
-def _check_episodes(env: TextEnv, seed: int) -> None:
+def _check_episodes(env: TextEnv, seed: int, tolerance: float) -> None:
     """Play episodes and work out, from the tokens alone, what each step must return."""
-    rules, generator = env.task.rules, np.random.default_rng(seed)
+    generator = np.random.default_rng(seed)
     for episode in range(EPISODES):
         observation, info = env.reset(seed=seed if episode == 0 else None)
         prompt = env.task.prompt_ids[env.state.prompt_index]
         written: list[int] = []
-        _check_view(env, observation, info, prompt, written)
+        check_view(env, observation, info, prompt, written, tolerance)
         terminated = False
         while not terminated:
-            token = choose(rules, generator)
-            observation, reward, terminated, truncated, info = env.step(token)
-            written.append(token)
-            _check_view(env, observation, info, prompt, written)
+            action = choose_action(env, generator)
+            written += written_by(env, action, info)
+            observation, reward, terminated, truncated, info = env.step(action)
+            check_view(env, observation, info, prompt, written, tolerance)
             _check_outcome(env, written, reward, terminated, truncated)
         before = env.state
         with refused(ResetNeededError, "step() after the end"):
             env.step(0)
         expect_same(env.state, before, "the state after a refused step")
-
-
-def _check_view(env: TextEnv, observation: Any, info: Any, prompt: list, written: list) -> None:
-    """Check what is shown of a prompt and a text: observation, mask, text and info."""
-    rules, setup = env.task.rules, env.setup
-    expect(observation in env.observation_space, f"{observation!r} is not in its space")
-    expect(isinstance(info, dict), f"info is {info!r}, expected a dict")
-    mask = np.ones(rules.vocabulary_size, dtype=np.int8)
-    mask[list(env.task.vocabulary.suppressed_tokens)] = 0
-    all_tokens = isinstance(setup.action, AllTokens)
-    if isinstance(setup.observation, Tokens):
-        # The prompt ends at column P, the text begins there, and V stands where nothing is.
-        row = [rules.nothing] * (rules.prompt_length - len(prompt)) + prompt + written
-        row += [rules.nothing] * (rules.width - len(row))
-        expected: Any = np.array(row, dtype=np.int64)
-        if setup.mask == "observation" and all_tokens:
-            expected = {"observation": expected, "action_mask": mask}
-        expect_same(observation, expected, "the observation")
-    if all_tokens:
-        expect_same(env.action_masks(), mask.astype(np.bool_), "action_masks()")
-        if setup.mask == "info":
-            expect_same(info.get("action_mask"), mask, "info['action_mask']")
-    ends = bool(written) and written[-1] == rules.end_token
-    text = env.task.vocabulary.decode(written[:-1] if ends else written)
-    expect_same(env.text, text, "env.text")
-    if setup.info_text:
-        expect_same(info.get("text"), text, "info['text']")
-        expect_same(info.get("prompt"), env.prompt, "info['prompt']")
-    else:
-        expect(not texts_in(info), f"without info_text=True info holds no texts, got {info!r}")
 
 
 def _check_outcome(
@@ -179,54 +145,73 @@ def _check_outcome(
         expect_same(reward, 0.0, "the reward of an unfinished text")
 
 
-def _check_actions(env: TextEnv, seed: int) -> None:
-    if not isinstance(env.setup.action, AllTokens):
-        return
+def _check_actions(env: TextEnv, seed: int, tolerance: float) -> None:
+    env.reset(seed=seed)
+    if isinstance(env.action_space, spaces.Discrete):
+        _check_kinds(env, seed, tolerance)
+        env.reset(seed=seed)
     last = env.task.rules.vocabulary_size - 1
+    wrong: list[Any] = [None]
+    if isinstance(env.setup.action, AllTokens | Candidates):
+        last = int(env.action_space.n) - 1  # type: ignore[attr-defined]
+        wrong += [-1, last + 1, 0.0, np.float32(0), True, np.bool_(True), [0], np.array([0]), "0"]
+    elif isinstance(env.setup.action, Fragments):
+        fits = np.zeros(env.setup.action.n, dtype=np.int64)
+        wrong += [fits - 1, fits + last + 1, fits[1:], fits[None], fits > 0, fits + 0.5, 0, "0"]
+    elif isinstance(env.setup.action, Strings):
+        wrong += [0, 0.5, ["0"], b"0"]
+    before = env.state
+    for action in wrong:
+        with refused(InvalidActionError, f"step({action!r})") as refusal:
+            env.step(action)
+        if isinstance(env.action_space, spaces.Discrete):
+            expect(str(last) in refusal[0], f"the error names no range 0 … {last}: {refusal[0]}")
+        expect_same(env.state, before, f"the state after the refused step({action!r})")
+
+
+def _check_kinds(env: TextEnv, seed: int, tolerance: float) -> None:
+    """Python, NumPy and torch integers mean the same."""
     kinds: list[Any] = [np.int64, np.int32, np.uint16, np.array]
     kinds.append(lambda token: np.array(token, dtype=np.int32))
     if "torch" in sys.modules:
         kinds.append(sys.modules["torch"].tensor)
-    for token in {0, last}:
+    possible = np.arange(int(env.action_space.n))  # type: ignore[attr-defined]
+    if isinstance(env.setup.action, Candidates):
+        possible = np.flatnonzero(env.action_masks())
+    for token in {int(possible[0]), int(possible[-1])}:
         env.reset(seed=seed)
         expected = env.step(token)
         for kind in kinds:
             env.reset(seed=seed)
-            expect_same(env.step(kind(token)), expected, f"step({kind(token)!r}) for {token}")
-    env.reset(seed=seed)
-    before = env.state
-    wrong = (-1, last + 1, 0.0, np.float32(0), True, np.bool_(True), [0], np.array([0]), "0", None)
-    for action in wrong:
-        with refused(InvalidActionError, f"step({action!r})") as refusal:
-            env.step(action)
-        expect(str(last) in refusal[0], f"the error names no range 0 … {last}: {refusal[0]}")
-        expect_same(env.state, before, f"the state after the refused step({action!r})")
+            what = f"step({kind(token)!r}) for {token}"
+            expect_same(env.step(kind(token)), expected, what, tolerance)
 
 
-def _check_seeds(env: TextEnv, seed: int) -> None:
-    expect_same(_played(env, seed), _played(env, seed), f"two runs after reset(seed={seed})")
+def _check_seeds(env: TextEnv, seed: int, tolerance: float) -> None:
+    what = f"two runs after reset(seed={seed})"
+    expect_same(_played(env, seed), _played(env, seed), what, tolerance)
 
 
-def _check_fresh(env: TextEnv, seed: int) -> None:
+def _check_fresh(env: TextEnv, seed: int, tolerance: float) -> None:
     overwritten = _played(env, seed, vandal=True)
     what = "what is returned when the caller overwrites each array that was returned before"
-    expect_same(overwritten, _played(env, seed), what)
+    expect_same(overwritten, _played(env, seed), what, tolerance)
 
 
-def _check_state(env: TextEnv, seed: int) -> None:
+def _check_state(env: TextEnv, seed: int, tolerance: float) -> None:
     rules, generator = env.task.rules, np.random.default_rng(seed)
     env.reset(seed=seed)
     for _ in range(EPISODES):
         state = env.state
-        following = env.step(choose(rules, np.random.default_rng(seed)))
+        following = env.step(choose_action(env, np.random.default_rng(seed)))
         finished = env.state
         env.reset()  # somewhere else
         lent = copy.deepcopy(state)
         env.set_state(lent)
         vandalise(lent)
         expect_same(env.state, state, "the state after set_state(state) and the caller's changes")
-        again = env.step(choose(rules, np.random.default_rng(seed)))
-        expect_same(again, following, "a step after set_state(state)")
+        again = env.step(choose_action(env, np.random.default_rng(seed)))
+        expect_same(again, following, "a step after set_state(state)", tolerance)
         env.state.tokens[...] = 0
         expect_same(env.state, finished, "the state whose copy the caller overwrote")
         if again[2]:
@@ -236,7 +221,7 @@ def _check_state(env: TextEnv, seed: int) -> None:
             env.reset()
         else:
             env.set_state(state)
-            _, _, over, _, _ = env.step(choose(rules, generator))
+            _, _, over, _, _ = env.step(choose_action(env, generator))
             if over:
                 env.reset()
     env.reset()
@@ -245,56 +230,64 @@ def _check_state(env: TextEnv, seed: int) -> None:
         env.set_state(wider)
 
 
-def _check_deepcopy(env: TextEnv, seed: int) -> None:
+def _check_deepcopy(env: TextEnv, seed: int, tolerance: float) -> None:
     env.reset(seed=seed)
     twin = copy.deepcopy(env)
     expect_same(twin.state, env.state, "the state of a deep copy")
     # One after the other: if they shared anything, the first would have moved the second.
     first, second = _continued(env, seed), _continued(twin, seed)
-    expect_same(second, first, "the episodes of a deep copy")
+    expect_same(second, first, "the episodes of a deep copy", tolerance)
 
 
 def _check_transition(env: TextEnv, seed: int) -> None:
     rules, generator = env.task.rules, np.random.default_rng(seed)
-    env.reset(seed=seed)
+    _, info = env.reset(seed=seed)
     terminated = False
     while not terminated:
-        state, token = env.state, choose(rules, generator)
-        kept = copy.deepcopy(state)
-        following = mdp.transition(rules, state, token)
+        state = env.state
+        action = choose_action(env, generator)
+        kept, following = copy.deepcopy(state), state
+        for token in written_by(env, action, info):
+            following = mdp.transition(rules, following, token)
         expect_same(state, kept, "the state that was handed to mdp.transition")
-        _, _, terminated, _, _ = env.step(token)
+        _, _, terminated, _, info = env.step(action)
         expect_same(env.state, following, "step() beside mdp.transition")
         expect_same(terminated, bool(mdp.terminal(rules, following)), "step() beside terminal")
 
 
-def _check_prefixes(env: TextEnv, seed: int) -> None:
+def _check_prefixes(env: TextEnv, seed: int, tolerance: float) -> None:
     """A reset to a prefix is the state, and has the future, that stepping there has."""
     rules, generator = env.task.rules, np.random.default_rng(seed)
     observations = [env.reset(seed=seed)[0]]
-    results: list[Any] = []
-    tokens: list[int] = []
     index = env.state.prompt_index
+    actions: list[Any] = []
+    results: list[Any] = []
+    lengths = [0]
     while not (results and results[-1][2]):
-        tokens.append(choose(rules, generator))
-        results.append(env.step(tokens[-1]))
+        actions.append(choose_action(env, generator))
+        results.append(env.step(actions[-1]))
         observations.append(results[-1][0])
+        lengths.append(env.state.length)
+    tokens = env.state.tokens[rules.prompt_length :][: lengths[-1]].tolist()
     vocabulary = env.task.vocabulary
-    for length, token in enumerate(tokens):
+    for action, length, observed, result in zip(
+        actions, lengths[:-1], observations[:-1], results, strict=True
+    ):
         prefixes: list[Any] = [tokens[:length], np.array(tokens[:length], dtype=np.int64)]
         if vocabulary.encode(vocabulary.decode(tokens[:length])) == tokens[:length]:
             prefixes.append(vocabulary.decode(tokens[:length]))
         for prefix in prefixes:
             observation, _ = env.reset(options={"prompt_index": index, "prefix": prefix})
-            expect_same(observation, observations[length], f"reset to the prefix {prefix!r}")
-        expect_same(env.step(token), results[length], f"a step after the prefix {prefix!r}")
+            expect_same(observation, observed, f"reset to the prefix {prefix!r}", tolerance)
+        again = env.step(action)
+        expect_same(again, result, f"a step after the prefix {prefix!r}", tolerance)
     before = env.state
     with refused(ValueError, "reset to a prefix that is finished"):
         env.reset(options={"prompt_index": index, "prefix": tokens})
     expect_same(env.state, before, "the state after a refused reset")
 
 
-def _check_spec(env: TextEnv, seed: int) -> None:
+def _check_spec(env: TextEnv, seed: int, tolerance: float) -> None:
     spec = env.spec
     if spec is None:
         return
@@ -314,7 +307,8 @@ def _check_spec(env: TextEnv, seed: int) -> None:
         except Exception as error:
             raise CheckError(f"the spec does not go through {name}: {error}") from error
         with contextlib.closing(_again(again)) as twin:
-            expect_same(_played(twin, seed), expected, f"the environment of a spec through {name}")
+            what = f"the environment of a spec through {name}"
+            expect_same(_played(twin, seed), expected, what, tolerance)
 
 
 def _again(spec: EnvSpec) -> TextEnv:
@@ -332,7 +326,8 @@ def _continued(env: TextEnv, seed: int, *, vandal: bool = False) -> list[Any]:
     rules, generator = env.task.rules, np.random.default_rng(seed)
     returned: list[Any] = []
     for _ in range(EPISODES * min(rules.max_tokens, 16)):
-        returned.append(_kept(env, env.step(choose(rules, generator)), vandal))
+        action = choose_action(env, generator)
+        returned.append(_kept(env, env.step(action), vandal))
         if returned[-1][2]:
             returned.append(_kept(env, env.reset(), vandal))
     return returned

@@ -17,6 +17,7 @@ import gymnasium as gym
 import numpy as np
 
 from textenv.plugins import to_json_form
+from textenv.testing.choosing import choose_action
 from textenv.testing.compare import CheckError
 
 HEAD = "play-through of a textenv environment; every text is in JSON"
@@ -38,7 +39,7 @@ def record_playthrough(
     Args:
         id: The environment's id.
         path: Where to write it, in UTF-8; None: nowhere.
-        seed: Seeds the environment and the generator that chooses tokens among those that make
+        seed: Seeds the environment and the generator that chooses actions among those that make
             sense (by the action mask).
         **keywords: For `gym.make`, in their JSON form: they are part of the recording.
 
@@ -81,7 +82,6 @@ def replay_playthrough(recording: str | Path) -> None:
 
 def _play(env: gym.Env, id: str, keywords: Mapping, seed: int, choose: Any) -> str:
     inner: Any = env.unwrapped
-    vocabulary = inner.task.vocabulary
     env.reset(seed=seed)
     lines = [
         HEAD,
@@ -95,12 +95,13 @@ def _play(env: gym.Env, id: str, keywords: Mapping, seed: int, choose: Any) -> s
     ]
     rewards, over = [], False
     while not over and (action := choose()) is not None:
+        before = inner.state.length
         _, reward, terminated, truncated, _ = env.step(action)
         rewards.append(float(reward))
         over = terminated or truncated
         lines += [
             f"step {len(rewards)}",
-            f"  action: {action} {_json(vocabulary.token(action))}",
+            f"  action: {_json(action)} {_json(_shown(inner, before))}",
             f"  text: {_json(inner.text)}",
             f"  reward: {float(reward)!r}",
             f"  terminated: {terminated}",
@@ -111,12 +112,24 @@ def _play(env: gym.Env, id: str, keywords: Mapping, seed: int, choose: Any) -> s
     return "\n".join([*lines, "", total, ""])
 
 
-def _sensible(env: gym.Env, generator: np.random.Generator) -> int:
+def _shown(env: Any, before: int) -> str | list[str]:
+    """The token that was written since, or a list of them where an action may write several."""
+    start = env.task.rules.prompt_length
+    written = env.state.tokens[start + before : start + env.state.length].tolist()
+    tokens = [env.task.vocabulary.token(token) for token in written]
+    return tokens if env.setup.action.several else tokens[0]
+
+
+def _sensible(env: gym.Env, generator: np.random.Generator) -> Any:
+    """Choose an action in its JSON form."""
     inner: Any = env.unwrapped
-    return int(generator.choice(np.flatnonzero(inner.action_masks())))
+    if isinstance(inner.action_space, gym.spaces.Discrete):
+        return int(generator.choice(np.flatnonzero(inner.action_masks())))
+    action = choose_action(inner, generator)
+    return action.tolist() if isinstance(action, np.ndarray) else action
 
 
-def _read(recording: str, name: str) -> tuple[dict[str, Any], list[int]]:
+def _read(recording: str, name: str) -> tuple[dict[str, Any], list[Any]]:
     """Return id, keywords and seed, and the actions."""
     lines = recording.split("\n")  # not splitlines: texts may hold U+2028
     fields = dict(line.split(": ", 1) for line in lines if ": " in line and line[0] != " ")
@@ -128,7 +141,9 @@ def _read(recording: str, name: str) -> tuple[dict[str, Any], list[int]]:
             "keywords": json.loads(fields["keywords"]),
             "seed": int(fields["seed"]),
         }
-        actions = [int(line.split()[1]) for line in lines if line.startswith("  action: ")]
+        read = json.JSONDecoder().raw_decode
+        mark = "  action: "
+        actions = [read(line.removeprefix(mark))[0] for line in lines if line.startswith(mark)]
     except (KeyError, ValueError, IndexError) as error:
         raise PlaythroughError(f"{name} cannot be read: {error!r}") from error
     return head, actions
