@@ -33,7 +33,7 @@ def main() -> None:
     print(f"{'':34}{'a step':>12}{'from a full pass':>20}")
     for name, lm in [("GPT-2, 4 × 128", gpt2()), ("Mistral, 2 × 64, window of 8", mistral())]:
         texts = Texts(lm.vocabulary_size)
-        lm._own_step = False  # the library's forward pass in both
+        lm._own_pass = False  # the library's forward pass in both
         answers: dict[str, Callable[[Prefixes], torch.Tensor]] = {
             "(a) one clock": lambda p, lm=lm: lm.next(p).logits,
             "(b) scattered, 4-D mask": Scattered(lm),

@@ -275,18 +275,24 @@ def test_asking_changes_nothing_of_the_question():
     )
 
 
-def test_the_own_step_of_gpt2_is_the_library_s():
+def test_the_own_pass_of_gpt2_is_the_library_s():
     ours, theirs, rows = causal("gpt2"), causal("gpt2"), Rows(16)
-    assert ours._own_step
-    theirs._own_step = False
+    assert ours._own_pass
+    theirs._own_pass = False
     for _ in range(30):
         answer, expected_answer = ours.next(rows.prefixes()), theirs.next(rows.prefixes())
         torch.testing.assert_close(answer.logits, expected_answer.logits, **CLOSE)
         torch.testing.assert_close(answer.hidden, expected_answer.hidden, **CLOSE)
         rows.go_on()
+    gradients = []
+    for model in (ours, theirs):
+        model.score(rows.prefixes()).log_probs.square().sum().backward()
+        gradients.append({name: parameter.grad for name, parameter in model.named_parameters()})
+    for name, gradient in gradients[0].items():
+        torch.testing.assert_close(gradient, gradients[1][name], **CLOSE)
     other = library_model("gpt2")
     other.config.activation_function = "relu"
-    assert not CausalLM(other, VOCABULARY)._own_step
+    assert not CausalLM(other, VOCABULARY)._own_pass
 
 
 class OneClock(type(library_model("gpt2"))):

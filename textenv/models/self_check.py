@@ -23,7 +23,7 @@ _ROWS, _STEPS = 3, 6
 
 
 @torch.no_grad()
-def cache_is_exact(reader: Reader, vocabulary_size: int, *, warn: bool = True) -> bool:
+def cache_is_exact(reader: Reader, vocabulary_size: int) -> bool:
     """Whether rows that begin anew at different steps get the answers of a full pass.
 
     The difference allowed is ten times that of the library's own cache of rows in step (float
@@ -32,7 +32,6 @@ def cache_is_exact(reader: Reader, vocabulary_size: int, *, warn: bool = True) -
     Args:
         reader: A model.
         vocabulary_size: V.
-        warn: Say so where it is not.
 
     Warns:
         UserWarning: they do not, or the model cannot be asked so.
@@ -48,17 +47,12 @@ def cache_is_exact(reader: Reader, vocabulary_size: int, *, warn: bool = True) -
         if error <= 10 * noise + _chance(model):
             return True
         reason = f"its log-probabilities then differ by {error:.2g} from those of a full pass"
-    if warn:
-        _warn(type(model).__name__, reason)
-    return False
-
-
-def _warn(name: str, reason: str) -> None:
     warnings.warn(
-        f"{name} is read in whole wherever its rows are not in step, which is slow: its cache does "
-        f"not bear rows that begin anew while others go on ({reason})",
-        stacklevel=4,
+        f"{type(model).__name__} is read in whole wherever its rows are not in step, which is "
+        f"slow: its cache does not bear rows that begin anew while others go on ({reason})",
+        stacklevel=3,
     )
+    return False
 
 
 def _difference(reader: Reader, vocabulary_size: int, *, refills: bool) -> float:
