@@ -21,6 +21,7 @@ def test_list_names_every_id(capsys):
         "textenv/ILoveYou-v0",
         "textenv/WordPreference-v0",
         "textenv/Sentiment-v0",
+        "textenv/ToyTranslation-v0",
     ]
     assert all(len(line.split()) > 4 for line in lines)
 
@@ -57,6 +58,7 @@ def test_a_run_folder_is_whole(tmp_path, capsys):
     names = {path.name.split(".")[0] for path in folder.iterdir()}
     assert names == {
         "config", "progress", "events", "checkpoint", "curve", "samples", "evaluation",
+        "before", "checkpoints", "lock",
     }  # fmt: skip
     assert json.loads((folder / "config.json").read_text())["agent"]["seed"] == 3
     assert (folder / "curve.png").read_bytes().startswith(b"\x89PNG")

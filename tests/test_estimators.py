@@ -1,4 +1,4 @@
-"""Estimators of the gradient: their exact expectations, and hand-worked advantages."""
+"""Estimators of the gradient: their exact expectations."""
 
 from __future__ import annotations
 
@@ -8,13 +8,12 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks.bias import BIASED, ESTIMATORS, expected_gradient, tasks
+from benchmarks.bias import ESTIMATORS, expected_gradient, tasks
 from textenv import TextVectorEnv, exact
 from textenv_agents import PolicyGradient, losses
-from textenv_agents import advantages as adv
 from textenv_agents.rollout import Episodes
 
-UNBIASED = [name for name in ESTIMATORS if not name.startswith(BIASED)]
+UNBIASED = [name for name in ESTIMATORS if not name.startswith("biased")]
 
 
 @pytest.mark.parametrize("returns", ["total", "to_go"])
@@ -24,7 +23,39 @@ def test_expectation_is_the_exact_gradient(estimator, name, returns):
     task, policy = tasks()[name]
     settings = {**ESTIMATORS[estimator], "returns": returns}
     expectation = expected_gradient(task, policy, settings)
-    np.testing.assert_allclose(expectation, exact.gradient(task, policy), atol=1e-5)
+    np.testing.assert_allclose(expectation, exact.gradient(task, policy), atol=1e-12)
+
+
+@pytest.mark.parametrize("trace", [0.0, 0.5])
+@pytest.mark.parametrize("name", ["GoodBad", "ILoveYou", "ragged"])
+def test_generalised_advantages_are_unbiased_where_v_is_right(name, trace):
+    task, policy = tasks()[name]
+    known = exact.values(task, policy)[0]
+
+    def values(prefixes):
+        result = torch.zeros(prefixes.tokens[:, prefixes.start :].shape, dtype=torch.float64)
+        texts = exact.enumerate_texts(task, policy)
+        for row, (index, length) in enumerate(zip(texts.state.prompt_index, prefixes.written)):
+            for t in range(length):
+                written = tuple(prefixes.tokens[row, prefixes.start : prefixes.start + t].tolist())
+                key = written if len(task.prompts) == 1 else (int(index), written)
+                result[row, t] = known[key]
+        return result
+
+    settings = {"baseline": "value", "gae_lambda": trace, "group": 1}
+    expectation = expected_gradient(task, policy, settings, values)
+    np.testing.assert_allclose(expectation, exact.gradient(task, policy), atol=1e-12)
+
+
+@pytest.mark.parametrize("group", [2, 3])
+@pytest.mark.parametrize("name", ["GoodBad", "ILoveYou", "ragged"])
+def test_the_mean_of_the_whole_group_shortens_the_gradient(name, group):
+    """(K − 1)/K of ∇J, exactly."""
+    task, policy = tasks()[name]
+    settings = ESTIMATORS[f"biased: mean of all, K = {group}"]
+    expectation = expected_gradient(task, policy, settings)
+    truth = exact.gradient(task, policy) * (group - 1) / group
+    np.testing.assert_allclose(expectation, truth, atol=1e-12)
 
 
 def test_normalising_is_biased_as_worked_out_by_hand():
@@ -32,17 +63,37 @@ def test_normalising_is_biased_as_worked_out_by_hand():
     # leave-one-out advantages ±2 and deviation √2, so ±√2. Mean of the two terms A·∇log p:
     # ½·½·(√2·[½, −½] − √2·[−½, ½]) = √2/4·[1, −1] instead of [½, −½].
     task, policy = tasks()["GoodBad"]
-    settings = ESTIMATORS["normalised by the group, K = 2"]
+    settings = ESTIMATORS["biased: leave-one-out / σ, K = 2"]
     expectation = expected_gradient(task, policy, settings)
     np.testing.assert_allclose(expectation, [[math.sqrt(2) / 4, -math.sqrt(2) / 4]], atol=1e-5)
 
 
 def test_averaging_over_tokens_is_biased_where_lengths_differ():
-    settings = ESTIMATORS["averaged over tokens, K = 2"]
+    settings = ESTIMATORS["biased: averaged over tokens, K = 2"]
     for name, biased in [("GoodBad", False), ("ragged", True)]:
         task, policy = tasks()[name]
         bias = expected_gradient(task, policy, settings) - exact.gradient(task, policy)
         assert (np.abs(bias).max() > 1e-2) == biased
+
+
+def test_means_of_texts_and_a_short_trace_are_biased_where_lengths_differ():
+    for estimator in ("biased: mean of texts' means", "biased: λ = 0.9, V wrong"):
+        for name, biased in [("GoodBad", False), ("ragged", True)]:
+            task, policy = tasks()[name]
+            expectation = expected_gradient(task, policy, ESTIMATORS[estimator])
+            bias = expectation - exact.gradient(task, policy)
+            assert (np.abs(bias).max() > 1e-3) == biased, (estimator, name)
+
+
+def test_grpo_on_good_bad_is_biased_as_worked_out_by_hand():
+    # S1, K = 3, one token, so that means of texts' means change nothing. (good, good, bad) in its
+    # 3 orders, probability 3/8: mean 1/3, deviations 2/3, 2/3, −4/3, σ = √(8/3/2) = 2/√3, so
+    # advantages 1/√3, 1/√3, −2/√3. Mean of A·∇log p with [½, −½] for good, [−½, ½] for bad:
+    # (1/3)·(1/√3 + 1/√3 + 2/√3)·[½, −½] = (2/(3√3))·[1, −1]; the same for two bad, one good.
+    # Times 6/8: √3/6·[1, −1] instead of [½, −½].
+    task, policy = tasks()["GoodBad"]
+    expectation = expected_gradient(task, policy, ESTIMATORS["biased: GRPO, K = 3"])
+    np.testing.assert_allclose(expectation, [[3**0.5 / 6, -(3**0.5) / 6]], atol=1e-5)
 
 
 @pytest.mark.parametrize("beta", [0.3, 2.0])
@@ -61,18 +112,17 @@ def test_the_kl_term_is_unbiased_too(random_task, random_policy, beta):
     texts = exact.enumerate_texts(random_task, random_policy)
     possible = np.flatnonzero(texts.probabilities > 0)
     prefixes = textenv_prefixes(random_task, texts).rows(possible)
-    score = random_policy.score(prefixes, distributions=True)
     episodes = Episodes(
         prefixes,
         texts.rewards[possible],
-        score.log_probs.detach().numpy(),
+        random_policy.score(prefixes).log_probs.detach().numpy(),
         np.zeros(len(possible), dtype=np.bool_),
     )
-    kl = agent.divergences(prefixes, score)
-    batch = agent.prepare(episodes, kl=kl)
+    reading = agent.read(episodes)
+    batch = agent.prepare(episodes, kl=reading.kl)
     weights = torch.as_tensor(texts.probabilities[possible] * len(possible))[:, None]
     batch = batch._replace(advantages=batch.advantages * weights)
-    loss = agent.loss(batch, score, kl * weights)
+    loss = agent.loss(batch, reading._replace(kl=reading.kl * weights))
     random_policy.zero_grad()
     loss.backward()
 
@@ -115,51 +165,3 @@ def test_the_monte_carlo_mean_lies_in_its_interval(name):
     estimates = np.array(estimates)
     error = estimates.std(axis=0) / math.sqrt(len(estimates))
     assert (np.abs(estimates.mean(axis=0) - truth) <= 4.5 * error + 1e-12).all()
-
-
-def tensor(rows):
-    return torch.tensor(rows, dtype=torch.float64)
-
-
-def test_returns_by_hand():
-    rewards = tensor([[1.0, 0.0, 2.0], [0.5, -1.0, 0.0]])
-    assert adv.total_return(rewards).tolist() == [[3, 3, 3], [-0.5, -0.5, -0.5]]
-    assert adv.reward_to_go(rewards).tolist() == [[3, 2, 2], [-0.5, -1, 0]]
-
-
-def test_leave_one_out_by_hand():
-    # Group (1, 4, 7): 1 − 5.5, 4 − 4, 7 − 2.5. Group (0, 0, 3): −1.5, −1.5, 3.
-    returns = tensor([[1.0], [4.0], [7.0], [0.0], [0.0], [3.0]])
-    assert adv.leave_one_out(returns, 3)[:, 0].tolist() == [-4.5, 0, 4.5, -1.5, -1.5, 3]
-
-
-def test_leave_one_out_without_the_texts_that_do_not_count():
-    # Text 1 does not count: 1 − 7 and 7 − 1. In the second group text 5 alone counts: 0.
-    returns = tensor([[1.0], [4.0], [7.0], [0.0], [0.0], [3.0]])
-    counts = tensor([1.0, 0, 1, 0, 0, 1])
-    result = adv.leave_one_out(returns, 3, counts)[:, 0]
-    assert (result * counts).tolist() == [-6, 0, 6, 0, 0, 0]
-
-
-def test_running_mean_is_of_the_past_only():
-    mean = adv.RunningMean(0.5)
-    assert mean.value == 0.0
-    mean.update(1.0)
-    assert mean.value == 1.0
-    mean.update(4.0)  # (½·½·1 + ½·4) / (½·½ + ½) = 2.25 / 0.75
-    assert mean.value == pytest.approx(3.0)
-
-
-def test_losses_by_hand():
-    log_probs = tensor([[-1.0, -2.0], [-3.0, -9.0]])
-    written = torch.tensor([[True, True], [True, False]])
-    ones = torch.ones(2, 2, dtype=torch.float64)
-    # (1 + 2 + 3) / 2 texts, or / 3 tokens; what is not written does not count
-    assert losses.policy_gradient_loss(log_probs, ones, written).item() == 3.0
-    assert losses.policy_gradient_loss(log_probs, ones, written, "tokens").item() == 2.0
-    # ½·(1² + 2² + 3²) / 3
-    assert losses.value_loss(log_probs, torch.zeros_like(ones), written).item() == pytest.approx(
-        14 / 6
-    )
-    with pytest.raises(ValueError, match="episodes"):
-        losses.policy_gradient_loss(log_probs, ones, written, "texts")

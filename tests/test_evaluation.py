@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import gymnasium as gym
 import numpy as np
 import pytest
@@ -10,7 +12,7 @@ import torch
 from textenv import exact
 from textenv.metrics import distinct_n, mean_interval
 from textenv.models import TabularLM
-from textenv_agents import evaluate
+from textenv_agents import Evaluation, evaluate
 
 
 def test_an_evaluation_agrees_with_the_exact_values():
@@ -36,6 +38,23 @@ def test_the_perplexity_is_the_references():
     policy = gym.make("textenv/ILoveYou-v0").unwrapped.lm
     result = evaluate(policy, "textenv/ILoveYou-v0", reference=uniform, texts=10)
     assert result.perplexity == pytest.approx(4.0)
+
+
+def test_the_texts_of_a_seed_stay_the_same():
+    """Numbers of the time when 250 rows wrote 250 texts, waited for each other and began again."""
+    lm = gym.make("textenv/ILoveYou-v0").unwrapped.lm
+    result = evaluate(lm, "textenv/ILoveYou-v0", reference=lm, texts=620)
+    assert sum(reward for _, _, reward in result.texts) == 154
+    assert sum(len(text) for _, text, _ in result.texts) == 1784
+    assert result.perplexity == pytest.approx(2.355619019915541)
+    short = evaluate(lm, "textenv/ILoveYou-v0", reference=lm, texts=500)
+    assert short.texts == result.texts[:500]
+
+
+def test_an_evaluation_is_kept_whole():
+    lm = gym.make("textenv/ILoveYou-v0").unwrapped.lm
+    result = evaluate(lm, "textenv/ILoveYou-v0", reference=lm, texts=20)
+    assert Evaluation.from_json(json.loads(json.dumps(result.to_json()))) == result
 
 
 def test_distinct_n_by_hand():

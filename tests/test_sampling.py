@@ -9,7 +9,7 @@ import torch
 from tests.tiny_models import V, causal, lstm, tabular
 from textenv.models import Kept, Prefixes, Sampling
 from textenv.models.base import divergences
-from textenv.models.sampling import draw, pack
+from textenv.models.sampling import draw, pack, packed, unpacked
 
 P, T, END = 2, 5, V - 1
 SETTINGS = {
@@ -195,3 +195,19 @@ def test_settings_that_do_not_fit_the_vocabulary():
     logits = torch.tensor([[0.0, -torch.inf]])
     with pytest.raises(ValueError, match="leaves nothing to write at step 2 of row 0"):
         Sampling(forbidden=(0,)).keep(logits, np.array([2]))
+
+
+@pytest.mark.parametrize("size", [1, 8, 13, 64])
+def test_bits_are_packed_on_a_gpu_as_numpy_packs_them(size):
+    kept = torch.rand(5, size, generator=torch.Generator().manual_seed(0)) < 0.5
+    np.testing.assert_array_equal(packed(kept).numpy(), np.packbits(kept.numpy(), axis=-1))
+    np.testing.assert_array_equal(packed(kept).numpy(), pack(kept))
+    assert torch.equal(unpacked(packed(kept), size), kept)
+
+
+def test_half_precision_is_drawn_from_in_float32():
+    logits = torch.randn(200, 50, generator=torch.Generator().manual_seed(0)).to(torch.bfloat16)
+    uniforms = np.random.default_rng(0).random(200)
+    low, high = draw(logits, uniforms), draw(logits.float(), uniforms)
+    np.testing.assert_array_equal(low.tokens, high.tokens)
+    np.testing.assert_array_equal(low.log_probs, high.log_probs)

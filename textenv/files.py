@@ -1,20 +1,30 @@
-"""Writing files so that a crash leaves the old file or the new one, never half of one."""
+"""Writing files so that a crash leaves the old one or the new one, never half of one.
+
+What is written is fsynced before it gets its name, and the folder that holds the name after it: a
+kill, and where the disk keeps its promises a power cut too, finds either.
+"""
 
 from __future__ import annotations
 
+import ctypes
 import os
 import shutil
+import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+_HERE, _EXCHANGE = -100, 2  # Linux's AT_FDCWD and RENAME_EXCHANGE
 
 
 @contextmanager
 def replaced_folder(folder: str | Path) -> Iterator[Path]:
     """Give a temporary folder to write into; when the block ends well it becomes `folder`.
 
-    All files are fsynced before the rename. A folder that is there already is replaced whole.
+    All files are fsynced before the rename. A folder that is there already is replaced whole: in
+    one step on Linux; elsewhere a crash between two renames can leave it beside, in a folder named
+    `.NAME-old-…`.
     """
     target = Path(folder)
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -24,17 +34,48 @@ def replaced_folder(folder: str | Path) -> Iterator[Path]:
         yield temporary
         for path in [*temporary.rglob("*"), temporary]:
             _fsync(path)
-        if target.exists():
+        if not target.exists():
+            temporary.replace(target)
+        elif _exchanged(temporary, target):
+            shutil.rmtree(temporary)
+        else:
             old = Path(tempfile.mkdtemp(prefix=f".{target.name}-old-", dir=target.parent))
             target.replace(old / "was")
             temporary.replace(target)
             shutil.rmtree(old)
-        else:
-            temporary.replace(target)
         _fsync(target.parent)
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
         raise
+
+
+def replace_file(path: str | Path, content: str | bytes) -> None:
+    """Write a file (text as UTF-8); what is there is replaced at once."""
+    target = Path(path)
+    data = content.encode("utf-8") if isinstance(content, str) else content
+    handle, name = tempfile.mkstemp(prefix=f".{target.name}-", dir=target.parent)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        Path(name).chmod(0o644)
+        Path(name).replace(target)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+    _fsync(target.parent)
+
+
+def _exchanged(one: Path, other: Path) -> bool:
+    """Give each of two paths the other's name in one step; False where that cannot be done."""
+    if not sys.platform.startswith("linux"):
+        return False
+    try:
+        rename = ctypes.CDLL(None, use_errno=True).renameat2
+    except (OSError, AttributeError):  # an old C library
+        return False
+    return rename(_HERE, os.fsencode(one), _HERE, os.fsencode(other), _EXCHANGE) == 0
 
 
 def _fsync(path: Path) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 
 class Interval(NamedTuple):
-    """A mean and the ends of its interval."""
+    """A mean, or another statistic in its place, and the ends of its interval."""
 
     mean: float
     low: float
@@ -38,9 +38,7 @@ def mean_interval(
     >>> mean_interval([1.0, 1.0, 1.0])
     Interval(mean=1.0, low=1.0, high=1.0)
     """
-    array = np.asarray(values, dtype=np.float64)
-    if array.ndim != 1 or not len(array) or not np.isfinite(array).all():
-        raise ValueError(f"expected one axis of at least one finite number, got {values!r}")
+    array = _finite(values)
     generator = np.random.default_rng(seed)
     means = [
         array[generator.integers(len(array), size=len(array))].mean() for _ in range(resamples)
@@ -48,6 +46,51 @@ def mean_interval(
     edge = (1 - confidence) / 2
     low, high = np.quantile(means, [edge, 1 - edge])
     return Interval(float(array.mean()), float(low), float(high))
+
+
+def interquartile_mean(values: npt.ArrayLike) -> float:
+    """The mean of the middle half: the least and the greatest ⌊n/4⌋ values are left out.
+
+    Chosen for scores of training runs: one run that collapsed moves it little, and it needs fewer
+    runs than a median for an interval of the same length (Agarwal et al. 2021,
+    https://arxiv.org/abs/2108.13264). What it leaves out: how bad the worst runs are.
+
+    Args:
+        values: [n], n ≥ 1, finite.
+
+    >>> interquartile_mean([0.0, 1.0, 2.0, 100.0])
+    1.5
+    """
+    array = np.sort(_finite(values))
+    cut = len(array) // 4
+    return float(array[cut : len(array) - cut].mean())
+
+
+def bootstrap_interval(
+    values: npt.ArrayLike,
+    statistic: Callable[[npt.NDArray[np.float64]], float],
+    generator: np.random.Generator,
+    *,
+    confidence: float = 0.95,
+    resamples: int = 2000,
+) -> Interval:
+    """Any statistic of independent values with its percentile-bootstrap interval (Efron 1979).
+
+    Args:
+        values: [n], n ≥ 1, finite.
+        statistic: Of an array of n values, such as `interquartile_mean`.
+        generator: Draws the bootstrap samples.
+        confidence: Of the interval, between 0 and 1.
+        resamples: How many bootstrap samples.
+
+    >>> bootstrap_interval([2.0, 2.0], interquartile_mean, np.random.default_rng(0))
+    Interval(mean=2.0, low=2.0, high=2.0)
+    """
+    array = _finite(values)
+    drawn = array[generator.integers(len(array), size=(resamples, len(array)))]
+    edge = (1 - confidence) / 2
+    low, high = np.quantile([statistic(sample) for sample in drawn], [edge, 1 - edge])
+    return Interval(float(statistic(array)), float(low), float(high))
 
 
 def distinct_n(texts: Sequence[Sequence[int]], n: int = 2) -> float:
@@ -61,3 +104,10 @@ def distinct_n(texts: Sequence[Sequence[int]], n: int = 2) -> float:
     """
     grams = [tuple(text[i : i + n]) for text in texts for i in range(len(text) - n + 1)]
     return len(set(grams)) / len(grams) if grams else 0.0
+
+
+def _finite(values: npt.ArrayLike) -> npt.NDArray[np.float64]:
+    array = np.asarray(values, dtype=np.float64)
+    if array.ndim != 1 or not len(array) or not np.isfinite(array).all():
+        raise ValueError(f"expected one axis of at least one finite number, got {values!r}")
+    return array

@@ -7,7 +7,7 @@ zero where nothing is written, or are made so by the loss, which counts written 
 from __future__ import annotations
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 
@@ -23,10 +23,47 @@ def reward_to_go(rewards: Float[Tensor, "batch time"]) -> Float[Tensor, "batch t
     return rewards.flip(1).cumsum(dim=1).flip(1)
 
 
+def generalised(
+    rewards: Float[Tensor, "batch time"],
+    values: Float[Tensor, "batch time"],
+    written: Bool[Tensor, "batch time"],
+    *,
+    bootstrap: Float[Tensor, " batch"] | None = None,
+    discount: float = 1.0,
+    trace: float = 1.0,
+) -> Float[Tensor, "batch time"]:
+    """A_t = Σ_k (γλ)^k·δ_{t+k},   δ_t = r_t + γ·V(s_{t+1}) − V(s_t).
+
+    V(s_L) after the last token of a finished text is 0: nothing follows. Of a text that was cut
+    off from outside it is the bootstrap, and the sum ends there all the same: the end of a text
+    and its being cut off are never merged. Special cases: λ = 1, γ = 1: R_t − V(s_t); λ = 0:
+    δ_t. (Schulman et al. 2016, https://arxiv.org/abs/1506.02438.)
+
+    Args:
+        rewards: r_t.
+        values: V(s_t).
+        written: Where a token was written; contiguous from t = 0.
+        bootstrap: V(s_L) of texts that were cut off, 0 of finished ones; None: all are finished.
+        discount: γ.
+        trace: λ.
+    """
+    behind = torch.zeros_like(rewards[:, 0]) if bootstrap is None else bootstrap.to(rewards)
+    # Beyond the end stands the bootstrap, so that the last token's V(s_{t+1}) is that.
+    values = torch.where(written, values.to(rewards), behind[:, None])
+    following = torch.cat([values[:, 1:], behind[:, None]], dim=1)
+    errors = (rewards + discount * following - values).masked_fill(~written, 0.0)
+    advantages = torch.zeros_like(rewards)
+    later = torch.zeros_like(behind)
+    for t in reversed(range(rewards.shape[1])):
+        later = errors[:, t] + discount * trace * later
+        advantages[:, t] = later
+    return advantages
+
+
 def leave_one_out(
     returns: Float[Tensor, "batch time"], group: int, counts: Float[Tensor, " batch"] | None = None
 ) -> Float[Tensor, "batch time"]:
-    """A_i = R_i − mean of R_j over the other texts j ≠ i of the group (Kool et al. 2019).
+    """A_i = R_i − mean of R_j over the other texts j ≠ i of the group (RLOO; Kool et al. 2019).
 
     The others are drawn independently of text i, so that the baseline changes no mean. A group in
     which one text alone counts has advantage 0: there is no other text to compare with.
@@ -37,10 +74,7 @@ def leave_one_out(
         counts: 1 for the texts that count, 0 for those whose reward failed; None: all count.
     """
     grouped = returns.unflatten(0, (-1, group))  # [B / K, K, T]
-    if counts is None:
-        weight = torch.ones_like(grouped[..., :1])
-    else:
-        weight = counts.to(returns).unflatten(0, (-1, group))[..., None]
+    weight = _weights(grouped, counts, group)
     others = (weight.sum(dim=1, keepdim=True) - weight).clamp(min=0)
     summed = (weight * grouped).sum(dim=1, keepdim=True) - weight * grouped
     alone = others == 0
@@ -48,14 +82,35 @@ def leave_one_out(
     return advantages.masked_fill(alone, 0.0).flatten(0, 1)
 
 
+def group_mean(
+    returns: Float[Tensor, "batch time"], group: int, counts: Float[Tensor, " batch"] | None = None
+) -> Float[Tensor, "batch time"]:
+    """A_i = R_i − mean of R_j over the whole group, text i included (GRPO; Shao et al. 2024).
+
+    That is (K − 1)/K of the leave-one-out advantage, and so is the gradient's mean: its direction
+    is right, its size is not (Liu et al. 2025, https://arxiv.org/abs/2503.20783).
+
+    Args:
+        returns: Of contiguous groups.
+        group: K ≥ 2.
+        counts: 1 for the texts that count, 0 for those whose reward failed; None: all count.
+    """
+    grouped = returns.unflatten(0, (-1, group))  # [B / K, K, T]
+    weight = _weights(grouped, counts, group)
+    number = weight.sum(dim=1, keepdim=True).clamp(min=1.0)
+    return (grouped - (weight * grouped).sum(dim=1, keepdim=True) / number).flatten(0, 1)
+
+
 def group_normalised(
     advantages: Float[Tensor, "batch time"],
     returns: Float[Tensor, "batch time"],
     group: int,
+    counts: Float[Tensor, " batch"] | None = None,
     epsilon: float = 1e-6,
 ) -> Float[Tensor, "batch time"]:
-    """A_i / (σ + ε), σ the standard deviation of the group's total returns (Shao et al. 2024).
+    """A_i / (σ + ε), σ the group's standard deviation, √(Σ_j (R_j − mean)²/(K − 1)).
 
+    With `group_mean` that is GRPO's advantage (Shao et al. 2024, https://arxiv.org/abs/2402.03300).
     Biased: σ depends on text i itself, and prompts whose texts differ little weigh more. The
     command `python -m benchmarks bias` computes the bias exactly.
 
@@ -63,11 +118,22 @@ def group_normalised(
         advantages: Of contiguous groups.
         returns: Their total returns.
         group: K ≥ 2.
+        counts: 1 for the texts that count, 0 for those whose reward failed; None: all count.
         epsilon: Added to σ, for groups whose texts are all worth the same.
     """
-    totals = returns[:, 0].unflatten(0, (-1, group))  # [B / K, K]
-    deviation = totals.std(dim=1, keepdim=True)  # [B / K, 1]
-    return advantages / (deviation + epsilon).expand_as(totals).flatten()[:, None]
+    totals = returns[:, :1].unflatten(0, (-1, group))  # [B / K, K, 1]
+    weight = _weights(totals, counts, group)
+    errors = group_mean(returns[:, :1], group, counts).unflatten(0, (-1, group))
+    number = (weight.sum(dim=1, keepdim=True) - 1).clamp(min=1.0)
+    deviation = ((weight * errors.square()).sum(dim=1, keepdim=True) / number).sqrt()
+    return advantages / (deviation + epsilon).expand_as(totals).flatten(0, 1)
+
+
+def _weights(grouped: Tensor, counts: Tensor | None, group: int) -> Tensor:
+    """1 or 0 for each text of each group, [B / K, K, 1]."""
+    if counts is None:
+        return torch.ones_like(grouped[..., :1])
+    return counts.to(grouped).unflatten(0, (-1, group))[..., None]
 
 
 class RunningMean:

@@ -6,6 +6,7 @@ import difflib
 import os
 import sys
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import tyro
 
@@ -13,7 +14,7 @@ HELP = {
     "list": "the environments, one line each",
     "play": "write a text yourself, token by token",
     "pretrain": "train a language model on a text file",
-    "train": "train a language model in an environment; writes a run folder",
+    "train": "train a language model in an environment; --resume RUN goes on with a run",
     "demo": "the toys with every number, then a real language model",
 }
 
@@ -68,7 +69,10 @@ def _list(arguments: Sequence[str]) -> None:
 
 def _play(arguments: Sequence[str]) -> None:
     def play(
-        env: tyro.conf.Positional[str], lm: str | None = None, seed: int | None = None
+        env: tyro.conf.Positional[str],
+        lm: str | None = None,
+        seed: int | None = None,
+        action: str | None = None,
     ) -> None:
         """Write a text yourself.
 
@@ -77,10 +81,12 @@ def _play(arguments: Sequence[str]) -> None:
             lm: A language model whose likeliest tokens are shown: a name, a folder, or "default"
                 for the environment's own.
             seed: Fixes the prompts.
+            action: "candidates:5" offers the model's 5 likeliest tokens and no others.
         """
         from textenv_agents.play import play as play_game
 
-        play_game(env, lm=lm, seed=seed)
+        keywords: dict[str, Any] = {} if action is None else {"action": action}
+        play_game(env, lm=lm, seed=seed, **keywords)
 
     tyro.cli(play, args=arguments, prog="textenv play", description=HELP["play"])
 
@@ -96,17 +102,36 @@ def _pretrain(arguments: Sequence[str]) -> None:
 
 
 def _train(arguments: Sequence[str]) -> None:
-    from textenv_agents.train import TrainConfig, comparison, train
+    from textenv_agents.run_folder import RunFinishedError
+    from textenv_agents.train import TrainConfig, comparison, resume, train
 
-    config = tyro.cli(
-        TrainConfig,
-        args=arguments,
-        prog="textenv train",
-        description=HELP["train"],
-    )
-    run = train(config)
+    folder = _resumed(arguments)
+    if folder is None:
+        config = tyro.cli(
+            TrainConfig, args=arguments, prog="textenv train", description=HELP["train"]
+        )
+        run = train(config)
+    else:
+        try:
+            run = resume(folder)
+        except RunFinishedError as finished:
+            print(finished)
+            return
     print(comparison(run.before, run.after))
     print(f"the run is in {run.folder}: curve.png, samples.txt, progress.csv, checkpoint/ …")
+
+
+def _resumed(arguments: Sequence[str]) -> str | None:
+    """The run to go on with: its folder behind --resume, which stands alone; None: a new run."""
+    if not any(argument.split("=")[0] == "--resume" for argument in arguments):
+        return None
+    words = [word for argument in arguments for word in argument.split("=", 1)]
+    if len(words) != 2 or words[0] != "--resume":
+        raise ValueError(
+            "a run goes on with its own settings: expected --resume RUN and nothing else, got "
+            f"{' '.join(arguments)}"
+        )
+    return words[1]
 
 
 def _demo(arguments: Sequence[str]) -> None:

@@ -29,7 +29,7 @@ def plot_curve(progress: Path, picture: Path, title: str) -> None:
     axes.set_xlabel("tokens written")
     axes.set_ylabel("mean reward of a batch")
     axes.grid(alpha=0.3)
-    kl = [float(row.get("rollout/kl", 0)) for row in rows]
+    kl = [float(row.get("rollout/kl") or 0) for row in rows]  # none where no step was taken
     if any(kl):
         right = axes.twinx()
         lines += right.plot(

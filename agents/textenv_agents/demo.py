@@ -10,7 +10,7 @@ import copy
 import math
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import gymnasium as gym
 import numpy as np
@@ -26,18 +26,52 @@ from textenv_agents.policy_gradient import PolicyGradient
 from textenv_agents.rollout import Episodes
 from textenv_agents.train import TrainConfig, comparison, train
 
+
+@dataclass(frozen=True, kw_only=True)
+class LastPart:
+    """How the demonstration trains one language model."""
+
+    title: str
+    """What is printed above it."""
+    agent: PolicyGradientConfig
+    """The agent's settings."""
+    tokens: int
+    """How many tokens the model writes while it learns."""
+    texts: int
+    """How many fresh texts measure it before and after."""
+    lm: str | None = None
+    """The model's name; None: the environment's own."""
+
+
 # How these were found: benchmarks/EXPERIMENTS.md.
 REVIEWS = PolicyGradientConfig(
     baseline="value", kl_coefficient=0.02, learning_rate=7e-4, schedule="linear"
 )
+LAST_PARTS = {
+    "reviews": LastPart(
+        title="a small language model continues the openings of film reviews",
+        agent=REVIEWS,
+        tokens=230_000,
+        texts=1000,
+    ),
+    "smollm2": LastPart(
+        title="SmolLM2, 135 million weights, continues the openings of film reviews",
+        agent=PolicyGradientConfig(episodes=32, learning_rate=1e-5),
+        tokens=3_000,
+        texts=32,
+        lm="smollm2",
+    ),
+}
 
 
 @dataclass(frozen=True, kw_only=True)
 class DemoConfig:
     """The demonstration."""
 
-    tokens: int = 230_000
-    """How many tokens the film reviewer writes while it learns."""
+    lm: Literal["reviews", "smollm2"] = "reviews"
+    """Which language model learns to write film reviews."""
+    tokens: int | None = None
+    """How many tokens it writes while it learns; None: what suits the model."""
     seed: int = 0
     """The same seed prints the same numbers."""
     folder: Path = Path("runs/demo")
@@ -102,13 +136,16 @@ def i_love_you(seed: int) -> None:
 
 def reviews(config: DemoConfig) -> None:
     """A pretrained language model learns to write positive film reviews."""
-    print("\n3. Sentiment: a small language model continues the openings of film reviews\n")
+    part = LAST_PARTS[config.lm]
+    print(f"\n3. Sentiment: {part.title}\n")
     run = train(
         TrainConfig(
             env="textenv/Sentiment-v0",
-            tokens=config.tokens,
+            lm=part.lm,
+            tokens=part.tokens if config.tokens is None else config.tokens,
             folder=_free(config.folder),
-            agent=replace(REVIEWS, seed=config.seed),
+            texts=part.texts,
+            agent=replace(part.agent, seed=config.seed),
         ),
         progress_bar=config.progress_bar,
         before_training=lambda before: _show("It writes", before),

@@ -15,6 +15,7 @@ from textenv import mdp
 from textenv.metrics import Interval, distinct_n, mean_interval
 from textenv.models import LanguageModel, Prefixes
 from textenv.models.base import divergences
+from textenv.task import Task
 from textenv_agents.rollout import collect
 
 ROWS = 250  # texts that are written at once
@@ -49,6 +50,17 @@ class Evaluation(NamedTuple):
             "number_of_texts": len(self.texts),
         }
 
+    def to_json(self) -> dict[str, Any]:
+        """Everything, for JSON."""
+        return self._asdict()
+
+    @classmethod
+    def from_json(cls, fields: dict[str, Any]) -> Evaluation:
+        """Read what `to_json` wrote."""
+        intervals = {name: Interval(*fields[name]) for name in ("reward", "kl")}
+        texts = [(prompt, text, reward) for prompt, text, reward in fields["texts"]]
+        return cls(**{**fields, **intervals, "texts": texts})
+
 
 def evaluate(
     policy: LanguageModel,
@@ -66,44 +78,62 @@ def evaluate(
         policy: π.
         env: An environment's id.
         reference: ρ, usually the policy before training.
-        texts: How many.
+        texts: How many, ≥ 1.
         seed: Of prompts and tokens; the same for policies that are to be compared.
         prompt_index: Continue this prompt only; None: prompts drawn uniformly.
         **keywords: For the environment.
     """
-    generator = np.random.default_rng(seed)
-    rewards, kls, references, rows = [], [], [], []
-    for start in range(0, texts, ROWS):
-        number = min(ROWS, texts - start)
-        envs = gym.make_vec(
-            env, num_envs=number, autoreset_mode=AutoresetMode.SAME_STEP, **keywords
-        )
-        task = envs.unwrapped.task  # type: ignore[attr-defined]
-        prompts = generator.integers(len(task.prompts), size=number)
-        if prompt_index is not None:
-            prompts[:] = prompt_index
-        uniforms = generator.random((number, task.rules.max_tokens))
-        episodes = collect(envs, policy, prompts, uniforms)
-        envs.close()
-        kl, log_probs = divergence(policy, reference, episodes.prefixes)
-        kls.append(kl)
-        references.append(log_probs)
-        rewards.append(episodes.rewards.sum(axis=1))
-        rows += list(zip(prompts, episodes.prefixes.tokens, episodes.prefixes.written, strict=True))
-    reward = np.concatenate(rewards)
-    lengths = np.array([length for _, _, length in rows])
-    ids = [mdp.text_ids(task.rules, tokens) for _, tokens, _ in rows]
+    envs = gym.make_vec(
+        env,
+        num_envs=min(ROWS, texts),
+        autoreset_mode=AutoresetMode.SAME_STEP,
+        scoring="deferred",
+        **keywords,
+    )
+    task = envs.unwrapped.task  # type: ignore[attr-defined]
+    prompts, uniforms = _drawn(task, texts, seed)
+    if prompt_index is not None:
+        prompts[:] = prompt_index
+    episodes = collect(envs, policy, prompts, uniforms)
+    envs.close()
+    tokens, written = episodes.prefixes.tokens, episodes.prefixes.written
+    kl, log_probs = np.concatenate(
+        [
+            divergence(policy, reference, episodes.prefixes.rows(np.arange(texts)[start:][:ROWS]))
+            for start in range(0, texts, ROWS)
+        ],
+        axis=1,
+    )
+    reward = episodes.rewards.sum(axis=1)
+    ids = [mdp.text_ids(task.rules, row) for row in tokens]
     return Evaluation(
         reward=mean_interval(reward),
-        kl=mean_interval(np.concatenate(kls)),
-        length=float(lengths.mean()),
+        kl=mean_interval(kl),
+        length=float(written.mean()),
         distinct_2=distinct_n(ids),
-        perplexity=math.exp(-np.concatenate(references).sum() / lengths.sum()),
+        perplexity=math.exp(-log_probs.sum() / written.sum()),
         texts=[
             (task.prompts[prompt], task.vocabulary.decode(text), float(value))
-            for (prompt, _, _), text, value in zip(rows, ids, reward, strict=True)
+            for prompt, text, value in zip(prompts, ids, reward, strict=True)
         ],
     )
+
+
+def _drawn(
+    task: Task, texts: int, seed: int
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]:
+    """Which prompt each text continues, [N], and the numbers that choose its tokens, [N, T].
+
+    Drawn in blocks of one size: a longer evaluation begins with the texts of a shorter one, if
+    that has whole blocks.
+    """
+    generator = np.random.default_rng(seed)
+    prompts, uniforms = [], []
+    for start in range(0, texts, ROWS):
+        number = min(ROWS, texts - start)
+        prompts.append(generator.integers(len(task.prompts), size=number))
+        uniforms.append(generator.random((number, task.rules.max_tokens)))
+    return np.concatenate(prompts), np.concatenate(uniforms)
 
 
 @torch.no_grad()

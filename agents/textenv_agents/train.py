@@ -1,38 +1,22 @@
-"""`textenv train`: one training run and the folder that it leaves behind."""
+"""`textenv train`: one training run, the folder that it leaves behind, and going on with it."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import tyro
-from stable_baselines3.common.logger import configure
-
-from textenv_agents.config import PolicyGradientConfig
+from textenv.files import replace_file
+from textenv.models import load
+from textenv_agents import logs
 from textenv_agents.curve import plot_curve
 from textenv_agents.evaluation import Evaluation, evaluate
 from textenv_agents.policy_gradient import PolicyGradient
+from textenv_agents.run_folder import BAD_STEPS, CONFIG, RunFolder
+from textenv_agents.train_config import TrainConfig
 
-
-@dataclass(frozen=True, kw_only=True)
-class TrainConfig:
-    """One training run."""
-
-    env: tyro.conf.Positional[str]
-    """The environment's id, such as textenv/Sentiment-v0."""
-    lm: str | None = None
-    """A language model's name or folder; None: the environment's own starting policy."""
-    tokens: int = 100_000
-    """How many tokens the policy writes in all."""
-    folder: Path | None = None
-    """The run folder; None: runs/NAME-seed-S. It must not exist yet, or be empty."""
-    texts: int = 1000
-    """How many fresh texts are written before and after, to measure what changed."""
-    agent: PolicyGradientConfig = field(default_factory=PolicyGradientConfig)
-    """The agent's settings."""
+__all__ = ["Run", "TrainConfig", "comparison", "resume", "train"]
 
 
 class Run(NamedTuple):
@@ -49,10 +33,7 @@ def train(
     progress_bar: bool = True,
     before_training: Callable[[Evaluation], Any] | None = None,
 ) -> Run:
-    """Train, and write the run folder.
-
-    It holds config.json, progress.csv, TensorBoard's events, checkpoint/ (`PolicyGradient.load`),
-    curve.png, samples.txt and evaluation.json.
+    """Train, and write the run folder: `run_folder` says what is in it.
 
     Args:
         config: The run.
@@ -64,27 +45,98 @@ def train(
     """
     folder = config.folder or Path("runs") / _name(config)
     if folder.exists() and any(folder.iterdir()):
+        begun = (folder / CONFIG).exists()
         raise FileExistsError(
             f"the run folder {str(folder)!r} is not empty: choose another by --folder"
+            + (f", or go on with that run by textenv train --resume {folder}" if begun else "")
         )
-    agent = PolicyGradient(config.lm, config.env, config.agent)
-    folder.mkdir(parents=True, exist_ok=True)
-    written = json.dumps(asdict(config), indent=1, default=str)
-    (folder / "config.json").write_text(written, "utf-8")
-    agent.logger = configure(str(folder), ["csv", "tensorboard"])
-    keywords: dict[str, Any] = {"reference": agent.reference, "texts": config.texts}
-    before = evaluate(agent.policy, config.env, **keywords, **_model(config, agent))
+    if config.lm is not None and Path(config.lm).exists():  # found from everywhere
+        config = replace(config, lm=str(Path(config.lm).resolve()))
+    agent = _agent(config, folder)
+    run = RunFolder.create(folder, config)
+    with run.locked():
+        return _go(run, agent, progress_bar, before_training)
+
+
+def resume(
+    folder: str | Path,
+    *,
+    progress_bar: bool = True,
+    before_training: Callable[[Evaluation], Any] | None = None,
+) -> Run:
+    """Go on with an interrupted run, with its own settings, from its last checkpoint.
+
+    On the same machine, with the same versions and number of threads, the weights at the end are
+    bit for bit those of a run that was never interrupted; elsewhere a warning says what differs.
+    On a GPU that holds as far as torch's kernels repeat themselves
+    (`torch.use_deterministic_algorithms`).
+
+    Args:
+        folder: The run's.
+        progress_bar: As for `train`.
+        before_training: As for `train`.
+
+    Raises:
+        RunError: the folder holds no run, or a finished one (`RunFinishedError`).
+        CheckpointError: the settings or the model are no longer those of the run.
+    """
+    run = RunFolder.open(Path(folder))
+    agent = _agent(run.config, run.path)
+    with run.locked():
+        run.restore(agent)
+        return _go(run, agent, progress_bar, before_training)
+
+
+def _agent(config: TrainConfig, folder: Path) -> PolicyGradient:
+    """Make the agent as it is before its first iteration."""
+    policy = None if config.lm is None else load(config.lm, device=config.device)
+    return PolicyGradient(policy, config.env, config.agent, inspect_folder=folder / BAD_STEPS)
+
+
+def _go(
+    run: RunFolder,
+    agent: PolicyGradient,
+    progress_bar: bool,
+    before_training: Callable[[Evaluation], Any] | None,
+) -> Run:
+    """Do what is left of a run."""
+    config = run.config
+    before = run.before()
+    if before is None or not run.checkpoints():
+        agent.env.reset(seed=agent.config.seed)
+        before = _evaluate(config, agent)
+        run.write_before(before)
+        run.save(agent)
     if before_training is not None:
         before_training(before)
-    agent.learn(config.tokens, progress_bar=progress_bar)
-    agent.logger.close()
-    after = evaluate(agent.policy, config.env, **keywords, **_model(config, agent))
-    agent.save(folder / "checkpoint")
-    summary = {"before": before.summary(), "after": after.summary()}
-    (folder / "evaluation.json").write_text(json.dumps(summary, indent=1), "utf-8")
-    (folder / "samples.txt").write_text(_samples(before, after), "utf-8")
-    plot_curve(folder / "progress.csv", folder / "curve.png", config.env)
-    return Run(folder, before, after)
+    for model in (agent.policy, agent.reference):
+        model.forget()  # what the evaluation read: the first iteration begins as it would resumed
+
+    def save(agent: PolicyGradient, _: dict[str, float]) -> None:
+        if agent.updates % config.checkpoint_every == 0:
+            run.save(agent)
+
+    agent.logger = logs.open_logger(run.path)
+    try:
+        agent.learn(
+            config.tokens, progress_bar=progress_bar, callback=save, resume=agent.updates > 0
+        )
+    finally:
+        agent.logger.close()
+    after = _evaluate(config, agent)
+    agent.save(run.path / "checkpoint")
+    replace_file(run.path / "samples.txt", _samples(before, after))
+    plot_curve(run.path / logs.CSV, run.path / "curve.png", config.env)
+    run.finish(before, after)
+    return Run(run.path, before, after)
+
+
+def _evaluate(config: TrainConfig, agent: PolicyGradient) -> Evaluation:
+    """What the policy is worth; the environment's own model is not named again."""
+    model: dict[str, Any] = {} if config.lm is None else {"lm": config.lm}
+    return evaluate(
+        agent.policy, config.env, reference=agent.reference, texts=config.texts, **model
+    )
 
 
 def comparison(before: Evaluation, after: Evaluation) -> str:
@@ -100,11 +152,6 @@ def comparison(before: Evaluation, after: Evaluation) -> str:
         numbers = f"{getattr(before, name):24.3f}{getattr(after, name):24.3f}"
         lines.append(f"{label:22}{numbers}")
     return "\n".join(lines)
-
-
-def _model(config: TrainConfig, agent: PolicyGradient) -> dict[str, Any]:
-    """The environment's own model is not named again."""
-    return {} if config.lm is None else {"lm": config.lm}
 
 
 def _name(config: TrainConfig) -> str:

@@ -1,0 +1,70 @@
+"""The agent's environment: made from an id, or checked when it was handed in."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import gymnasium as gym
+from gymnasium.envs.registration import load_env_creator
+from gymnasium.vector import AutoresetMode, VectorEnv
+
+import textenv
+from textenv.models import LanguageModel
+from textenv_agents.config import PolicyGradientConfig
+
+
+def settings_for(
+    env: str | VectorEnv, config: PolicyGradientConfig, settings: dict[str, Any]
+) -> PolicyGradientConfig:
+    """Replace some settings; rows, and texts where nothing is said of them, are the environment's.
+
+    Raises:
+        ValueError: the environment has other rows than the settings say.
+    """
+    if isinstance(env, VectorEnv):
+        rows = settings.get("rows", config.rows)
+        if rows not in (None, env.num_envs):
+            raise ValueError(f"rows={rows}, but the environment has {env.num_envs}")
+        if rows is None and "episodes" not in settings:
+            settings = settings | {"episodes": env.num_envs}
+        elif rows is None:
+            settings = settings | {"rows": env.num_envs}
+    return replace(config, **settings)
+
+
+def make_environment(
+    env: str | VectorEnv, policy: LanguageModel | None, config: PolicyGradientConfig
+) -> VectorEnv:
+    """Make the environment of an id, or check one that was handed in.
+
+    Raises:
+        ValueError: it is no `TextVectorEnv`, or shows other things than tokens.
+    """
+    if isinstance(env, str) and _is_ours(env):
+        own = policy is not None and policy.vocabulary is not None
+        keywords: dict[str, Any] = {"lm": policy} if own else {}
+        return gym.make_vec(
+            env,
+            num_envs=config.rows or config.episodes,
+            autoreset_mode=AutoresetMode.SAME_STEP,
+            scoring="deferred",  # all texts of an update in one call of the reward
+            **keywords,
+        )
+    if not isinstance(env, VectorEnv) or not isinstance(env.unwrapped, textenv.TextVectorEnv):
+        raise ValueError(
+            "expected an id such as 'textenv/GoodBad-v0' or a TextVectorEnv, as "
+            f"gym.make_vec('textenv/GoodBad-v0', num_envs=64) makes it, got {env!r}"
+        )
+    if env.unwrapped.setup.observation != textenv.Tokens():
+        raise ValueError('the agent needs observation="tokens"')
+    return env
+
+
+def _is_ours(environment_id: str) -> bool:
+    """Whether an id makes a `TextVectorEnv`, or may make one, being a function."""
+    entry = gym.spec(environment_id).vector_entry_point
+    if entry is None:
+        return False
+    creator = load_env_creator(entry) if isinstance(entry, str) else entry
+    return not isinstance(creator, type) or issubclass(creator, textenv.TextVectorEnv)
