@@ -8,11 +8,14 @@ from importlib import import_module
 NAMES = {
     "speed": "environment steps a second, as ratios of references in the same run",
     "bias": "the exact bias of each gradient estimator on small tasks",
+    "memory": "how near the formula for an update's memory is",
     "frontier": "the best trade between reward and KL on Sentiment-v0",
     "sentiment": "Sentiment-v0 before and after training, over seeds",
     "cache": "two layouts of the key-value cache",
     "decoding": "writing texts, beside generate() of transformers",
+    "gpu": "parity with the CPU, writing and training on a GPU",
     "translation": "ToyTranslation-v0 before and after training, over seeds",
+    "trl": "training beside TRL's GRPOTrainer and RLOOTrainer: speed, and reward over seeds",
     "pretrain_reviews": "the shipped language model, from its text: the better part of an hour",
     "pretrain_translator": "the shipped translator, from a grammar: a few minutes",
 }

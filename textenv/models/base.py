@@ -285,7 +285,8 @@ def reading_key(module: nn.Module) -> tuple[Any, ...]:
         for parameter in part._parameters.values():
             if parameter is not None:
                 key += (parameter._version, parameter.data_ptr(), parameter.dtype)
-        if hasattr(part, "active_adapters") and hasattr(part, "merged"):
+        kind = type(part)  # asked for what it lacks, a module is slow to say so
+        if hasattr(kind, "active_adapters") and hasattr(kind, "merged"):
             # Switching an adapter off changes no version.
             layer: Any = part
             key.append((layer.disable_adapters, tuple(layer.active_adapters), layer.merged))
@@ -294,6 +295,8 @@ def reading_key(module: nn.Module) -> tuple[Any, ...]:
 
 def suppress(logits: Tensor, tokens: tuple[int, ...]) -> Tensor:
     """Set the logits of tokens that are never written to −∞, in place."""
+    if logits.element_size() < 4:  # in half precision log-probabilities would be off by a percent
+        logits = logits.float()
     if not tokens:
         return logits
     never = torch.tensor(tokens, device=logits.device)

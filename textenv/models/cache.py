@@ -163,10 +163,11 @@ class ColumnCache(Cache):
         copy = type(self)(len(rows), clock + after, clock)
         copy.begin = clock - known
         start = self.begin[rows] + known - clock
+        taken = torch.as_tensor(rows)
         for layer in self._ready():
             own = _Layer(copy.window)
             own.allocate(layer.keys, layer.values, len(rows))
-            taken = torch.as_tensor(rows, device=layer.device)
+            taken = taken.to(layer.device)
             if (start == start[0]).all() and start[0] >= 0:  # they end at one column already
                 columns = slice(int(start[0]), int(start[0]) + clock)
                 own.keys[:, :, :clock] = layer.keys[:, :, columns][taken]
@@ -187,20 +188,23 @@ class ColumnCache(Cache):
 
         Args:
             slots: int64 [n].
-            source: A cache of n rows, none of them longer than there are columns before the clock.
+            source: A cache of n rows that end at one column, none of them longer than there are
+                columns before the clock.
         """
         length = source.length
+        # What stands before a shorter row is copied with it: one copy for all, and nobody sees it.
+        wide, end = int(length.max()), int(source.end[0])
+        assert (source.end == end).all()
+        here, there = slice(self.clock - wide, self.clock), slice(end - wide, end)
+        slot = torch.as_tensor(slots)
         for number, other in enumerate(source._ready()):
             if number >= len(self.layers):
                 self.layers.append(_Layer(self.window))
                 self.layers[number].allocate(other.keys, other.values, len(self.begin))
             layer = self.layers[number]
-            for mine, theirs in ((layer.keys, other.keys), (layer.values, other.values)):
-                for row, slot in enumerate(slots.tolist()):
-                    columns = slice(int(source.begin[row]), int(source.end[row]))
-                    mine[slot, :, self.clock - int(length[row]) : self.clock] = theirs[
-                        row, :, columns
-                    ]
+            slot = slot.to(layer.device)
+            layer.keys[slot, :, here] = other.keys[:, :, there]
+            layer.values[slot, :, here] = other.values[:, :, there]
         self.begin[slots], self.end[slots] = self.clock - length, self.clock
 
     def make_room(self, before: int, after: int, wanted: npt.NDArray[np.bool_]) -> None:

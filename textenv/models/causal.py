@@ -13,10 +13,12 @@ from torch import Tensor
 
 from textenv.errors import MissingExtraError
 from textenv.limits import check_length, max_positions
-from textenv.models import gpt2_step
+from textenv.models import gpt2
 from textenv.models.alignment import left_aligned, with_start
+from textenv.models.arena import Step
 from textenv.models.base import LanguageModel, dropout_off, reading_key, suppress
 from textenv.models.cache import ColumnCache
+from textenv.models.graphs import Graphs
 from textenv.models.incremental import FILL, Incremental
 from textenv.models.memory import Ids, Next
 from textenv.models.self_check import cache_is_exact
@@ -35,6 +37,9 @@ class CausalLM(LanguageModel):
         model: A causal model with a language-model head. It is used as it is.
         vocabulary: Its tokenizer's vocabulary.
         suppressed_tokens: Ids that are never written (logit −∞); None: the vocabulary's.
+
+    Attributes:
+        graphs: Replays decoding steps as CUDA graphs, on GPUs only: see `textenv.models.graphs`.
 
     Raises:
         ValueError: the vocabulary has ids that the model lacks.
@@ -67,10 +72,10 @@ class CausalLM(LanguageModel):
         self._positions = max_positions(model.config)
         self._plain_head = _has_plain_head(model)
         self._takes_positions = "position_ids" in inspect.signature(model.forward).parameters
+        self.graphs = Graphs()
         self._incremental = Incremental(self)
-        self._own_step = self._plain_head and gpt2_step.applies(model)
-        self._own_step = self._own_step and cache_is_exact(self, vocabulary.size, warn=False)
-        self._incremental.refills = self._own_step or cache_is_exact(self, vocabulary.size)
+        self._own_pass = self._plain_head and gpt2.applies(model)
+        self._incremental.refills = cache_is_exact(self, vocabulary.size)
 
     @property
     def hidden_size(self) -> int:
@@ -86,10 +91,13 @@ class CausalLM(LanguageModel):
         ids = left_aligned(tokens, begin, np.maximum(prefixes.end, begin + 1))
         check_length(self._positions, ids.shape[1])
         place = prefixes.start - begin[rows] + steps
-        inputs = {"input_ids": torch.as_tensor(ids, device=self.device), "use_cache": False}
+        inputs: dict[str, Any] = {
+            "input_ids": torch.as_tensor(ids, device=self.device),
+            "use_cache": False,
+        }
         with dropout_off(self.model):
             if self._plain_head:
-                states = self.model.base_model(**inputs).last_hidden_state[rows, place]  # [N, H]
+                states = self._states(**inputs)[rows, place]  # [N, H]
                 logits = self.model.get_output_embeddings()(states)
             else:
                 output = self.model(**inputs, output_hidden_states=True)
@@ -109,6 +117,7 @@ class CausalLM(LanguageModel):
         end = prefixes.end + 1  # one more column in front
         check_length(self._positions, int((end - begin).max()))
         key = reading_key(self.model)
+        self.graphs.use(key, self.model)
         with dropout_off(self.model):
             return self._incremental.next(key, left_aligned(tokens, begin, end, FILL), end - begin)
 
@@ -129,20 +138,14 @@ class CausalLM(LanguageModel):
 
     def read_on(self, ids: Ids, cache: ColumnCache, seen: Ids, positions: Ids) -> Next:
         """As `Reader.read_on`."""
-        if self._own_step and ids.shape[1] == 1:
-            return self._step(ids[:, 0], cache, seen, positions[:, 0])
-        arrays = {"input_ids": ids, "attention_mask": seen}
-        if self._takes_positions:
-            arrays["position_ids"] = positions
-        inputs: dict[str, Any] = {
-            name: torch.as_tensor(array, device=self.device) for name, array in arrays.items()
-        }
-        inputs |= {"past_key_values": cache, "use_cache": True}
-        if self._plain_head:
-            states = self.model.base_model(**inputs).last_hidden_state[:, -1]
-            return self._answer(self.model.get_output_embeddings()(states), states)
-        output = self.model(**inputs, output_hidden_states=True, logits_to_keep=1)
-        return self._answer(output.logits[:, -1], output.hidden_states[-1][:, -1])
+        if ids.shape[1] == 1:
+            replayed = self.graphs.step(self._forward, ids, seen, positions, cache)
+            if replayed is not None:
+                return self._answer(*replayed)
+        device = self.device
+        mask = None if seen.all() and self._own_pass else torch.as_tensor(seen, device=device)
+        token, place = (torch.as_tensor(a, device=device) for a in (ids, positions))
+        return self._answer(*self._forward(token, mask, place, cache))
 
     def read_whole(self, ids: Ids, length: Ids, cache: ColumnCache | None = None) -> Next:
         """As `Reader.read_whole`."""
@@ -155,17 +158,35 @@ class CausalLM(LanguageModel):
         rows = torch.arange(len(ids), device=self.device)
         last = torch.as_tensor(length - 1, device=self.device)
         if self._plain_head:
-            states = self.model.base_model(**inputs).last_hidden_state[rows, last]
+            states = self._states(**inputs)[rows, last]
             return self._answer(self.model.get_output_embeddings()(states), states)
         output = self.model(**inputs, output_hidden_states=True)
         return self._answer(output.logits[rows, last], output.hidden_states[-1][rows, last])
 
-    def _step(self, ids: Ids, cache: ColumnCache, seen: Ids, positions: Ids) -> Next:
-        """One token a row, by our own pass over the model's weights."""
-        token, position = (torch.as_tensor(a, device=self.device) for a in (ids, positions))
-        mask = None if seen.all() else torch.as_tensor(seen, device=self.device)
-        states = gpt2_step.step(self.model, token, position, mask, cache)
-        return self._answer(self.model.get_output_embeddings()(states), states)
+    def _states(self, input_ids: Tensor, **inputs: Any) -> Tensor:
+        """Read rows from their beginnings; return the last layer's hidden states [n, L, H]."""
+        body = self.model.base_model
+        if self._own_pass and not getattr(body, "gradient_checkpointing", False):
+            return gpt2.forward(self.model, input_ids, cache=inputs.get("past_key_values"))
+        return body(input_ids=input_ids, **inputs).last_hidden_state
+
+    def _forward(self, ids: Tensor, seen: Tensor | None, positions: Tensor, cache: Any) -> Step:
+        """Read w more columns, [n, w]; one token a row by our own pass where there is one."""
+        head = self.model.get_output_embeddings()
+        if self._own_pass and ids.shape[1] == 1:
+            states = gpt2.forward(self.model, ids, positions=positions, seen=seen, cache=cache)[
+                :, -1
+            ]
+            return head(states), states
+        inputs: dict[str, Any] = {"input_ids": ids, "attention_mask": seen}
+        if self._takes_positions:
+            inputs["position_ids"] = positions
+        inputs |= {"past_key_values": cache, "use_cache": True}
+        if self._plain_head:
+            states = self.model.base_model(**inputs).last_hidden_state[:, -1]
+            return head(states), states
+        output = self.model(**inputs, output_hidden_states=True, logits_to_keep=1)
+        return output.logits[:, -1], output.hidden_states[-1][:, -1]
 
     def _answer(self, logits: Tensor, hidden: Tensor) -> Next:
         logits = suppress(logits[:, : self.vocabulary_size], self.suppressed_tokens)

@@ -15,8 +15,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn import functional as F
-
-from textenv.models.cache import ColumnCache
+from transformers.cache_utils import Cache
 
 
 def applies(model: Any) -> bool:
@@ -36,7 +35,7 @@ def forward(
     *,
     positions: Int[Tensor, "batch time"] | None = None,
     seen: Int[Tensor, "batch columns"] | None = None,
-    cache: ColumnCache | None = None,
+    cache: Cache | None = None,
 ) -> Float[Tensor, "batch time width"]:
     """Read tokens, without dropout; return the last hidden states.
 
@@ -77,7 +76,8 @@ def forward(
 def _agrees(model: Any) -> bool:
     """Whether this says what the library says of a few tokens, up to float arithmetic."""
     weight = model.transformer.wte.weight
-    ids = torch.arange(6, device=weight.device).reshape(2, 3) % len(weight)
+    columns = min(3, model.config.n_positions)
+    ids = torch.arange(2 * columns, device=weight.device).view(2, columns) % len(weight)
     training = model.training
     model.eval()
     theirs = model.transformer(input_ids=ids, use_cache=False).last_hidden_state

@@ -155,7 +155,8 @@ class LSTMLM(LanguageModel):
             enforce_sorted=False,
         )
         before = (h[:, rows].contiguous(), c[:, rows].contiguous())
-        _, (h[:, rows], c[:, rows]) = self.lstm(packed, before)
+        _, (h_n, c_n) = self.lstm(packed, before)
+        h[:, rows], c[:, rows] = h_n.to(h), c_n.to(c)  # under autocast they come in half precision
         hidden[rows] = h[-1, rows]
         answer = Next(self._suppressed(self.head(hidden)), hidden)
         answered = np.ones(batch, dtype=np.bool_)

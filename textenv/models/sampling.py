@@ -155,13 +155,35 @@ class Kept:
             logits = logits / self.temperature
         if self.bits is None:
             return logits
-        kept = np.unpackbits(self.bits[rows, steps], axis=-1, count=logits.shape[1])
-        return logits.masked_fill(torch.as_tensor(kept == 0, device=logits.device), -torch.inf)
+        bits, size = self.bits[rows, steps], logits.shape[1]
+        if logits.device.type == "cpu":
+            cut = torch.from_numpy(np.unpackbits(bits, axis=-1, count=size) == 0)
+        else:
+            cut = ~unpacked(torch.as_tensor(bits, device=logits.device), size)
+        return logits.masked_fill(cut, -torch.inf)
 
 
 def pack(kept: Bool[Tensor, "batch vocabulary"]) -> UInt8[np.ndarray, "batch packed"]:
-    """Write a mask as bits, an eighth of its size."""
-    return np.packbits(kept.cpu().numpy(), axis=-1)
+    """Write a mask as bits, an eighth of its size, as `numpy.packbits` does."""
+    if kept.device.type == "cpu":
+        return np.packbits(kept.numpy(), axis=-1)
+    return packed(kept).cpu().numpy()  # packed first: the way from a GPU is slow
+
+
+def packed(kept: Bool[Tensor, "batch vocabulary"]) -> UInt8[Tensor, "batch packed"]:
+    """Pack a mask where it is."""
+    size = kept.shape[-1]
+    eights = torch.nn.functional.pad(kept.byte(), (0, -size % 8)).unflatten(-1, (-1, 8))
+    return (eights << _places(kept.device)).sum(dim=-1, dtype=torch.uint8)
+
+
+def unpacked(bits: UInt8[Tensor, "n packed"], size: int) -> Bool[Tensor, "n vocabulary"]:
+    """Undo `packed`, where the bits are."""
+    return ((bits[..., None] >> _places(bits.device)) & 1).flatten(-2)[..., :size].bool()
+
+
+def _places(device: torch.device) -> Tensor:
+    return torch.arange(7, -1, -1, dtype=torch.uint8, device=device)  # the highest bit comes first
 
 
 class Drawn(NamedTuple):
@@ -189,6 +211,8 @@ def draw(
         temperature: > 0.
         kept: Which tokens may be drawn; None: all.
     """
+    if logits.element_size() < 4:
+        logits = logits.float()
     if temperature != 1.0:
         logits = logits / temperature
     if kept is not None:

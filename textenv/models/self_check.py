@@ -13,6 +13,7 @@ import numpy as np
 import torch
 
 from textenv.errors import TextenvError
+from textenv.limits import max_positions
 from textenv.models.base import dropout_off
 from textenv.models.incremental import FILL, Incremental
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from textenv.models.incremental import Reader
 
 _ROWS, _STEPS = 3, 6
+_LONGEST = 100  # longer than any row of the check
 
 
 @torch.no_grad()
@@ -60,10 +62,15 @@ def _difference(reader: Reader, vocabulary_size: int, *, refills: bool) -> float
     incremental = Incremental(reader)
     generator = np.random.default_rng(0)
     largest = 0.0
-    rows = [_prompt(generator, vocabulary_size, 2 + 2 * row * refills) for row in range(_ROWS)]
+    positions = max_positions(reader.model.config) or _LONGEST
+    begins = [min(2 + 2 * row * refills, positions) for row in range(_ROWS)]
+    rows = [_prompt(generator, vocabulary_size, begun) for begun in begins]
     for step in range(_STEPS):
         if refills and step:
-            rows[step % _ROWS] = _prompt(generator, vocabulary_size, 1 + step % 4)
+            begun = min(1 + step % 4, positions)
+            rows[step % _ROWS] = _prompt(generator, vocabulary_size, begun)
+        if max(len(row) for row in rows) > positions:
+            break
         length = np.array([len(row) for row in rows])
         ids = np.full((_ROWS, length.max()), FILL)
         for number, row in enumerate(rows):

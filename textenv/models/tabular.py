@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from textenv.models.base import LanguageModel
+from textenv.models.base import LanguageModel, suppress
 from textenv.models.memory import Next
 from textenv.prefixes import Prefixes
 from textenv.vocabulary import Vocabulary
@@ -92,14 +92,14 @@ class TabularLM(LanguageModel):
         """As `LanguageModel.read`."""
         before = self._contexts_before(prefixes.rows(rows), steps[:, None])[:, 0]
         contexts = torch.as_tensor(before, device=self.device)
-        return self.logits[contexts], self._one_hot(contexts)
+        return suppress(self.logits[contexts], ()), self._one_hot(contexts)
 
     @torch.no_grad()
     def next(self, prefixes: Prefixes) -> Next:
         """As `LanguageModel.next`; a look-up."""
         self.check(prefixes)
         contexts = torch.as_tensor(self.contexts(prefixes), device=self.device)
-        return Next(self.logits[contexts], self._one_hot(contexts))
+        return Next(suppress(self.logits[contexts], ()), self._one_hot(contexts))
 
     def settings(self) -> dict[str, Any]:
         """As `LanguageModel.settings`."""
