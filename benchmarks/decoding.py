@@ -200,7 +200,7 @@ class NumberedPrompts:
         self.prompts = prompts
 
     def encode(self, text: str) -> list[int]:
-        return self.prompts[int(text)].tolist()
+        return self.prompts[int(text)].tolist() if text else []
 
     encode_prompt = encode
 

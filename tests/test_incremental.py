@@ -3,19 +3,29 @@
 from __future__ import annotations
 
 import copy
+import pickle
 import warnings
 
 import numpy as np
 import pytest
 import torch
 
-from tests.tiny_models import CAUSAL, VOCABULARY, V, causal, library_model, make
+from tests.tiny_models import CAUSAL, VOCABULARY, V, causal, library_model, lstm, make
+from textenv.errors import TextenvError
 from textenv.models import CausalLM, Prefixes
+from textenv.models.adapters import adapter_off
 from textenv.models.incremental import Incremental
+from textenv.models.memory import ReadingKey
 
 P, T = 6, 8
 ALL = ["tabular", "lstm", *CAUSAL]
 CLOSE = {"rtol": 0, "atol": 1e-10}
+# Their softmax is computed in float32 whatever the weights are, in the library too.
+SINGLE = {"bloom", "gemma2, window of 4"}
+
+
+def close(kind):
+    return {"rtol": 0, "atol": 1e-5 if kind in SINGLE else 1e-10}
 
 
 class Rows:
@@ -55,10 +65,10 @@ def expected(model, prefixes):
     return model.next(prefixes)
 
 
-def assert_right(model, fresh, prefixes):
-    answer = model.next(prefixes)
-    torch.testing.assert_close(answer.logits, expected(fresh, prefixes).logits, **CLOSE)
-    torch.testing.assert_close(answer.hidden, expected(fresh, prefixes).hidden, **CLOSE)
+def assert_right(model, fresh, prefixes, kind=""):
+    answer, full = model.next(prefixes), expected(fresh, prefixes)
+    torch.testing.assert_close(answer.logits, full.logits, **close(kind))
+    torch.testing.assert_close(answer.hidden, full.hidden, **close(kind))
 
 
 class Count:
@@ -86,7 +96,7 @@ class Count:
 def test_ragged_resets_get_the_answers_of_a_full_pass(kind):
     model, fresh, rows = make(kind), make(kind), Rows(0)
     while rows.resets < 300:
-        assert_right(model, fresh, rows.prefixes())
+        assert_right(model, fresh, rows.prefixes(), kind)
         rows.go_on()
 
 
@@ -100,7 +110,7 @@ def test_a_row_alone_is_the_library_s_own_answer(kind):
             ids = [0, *ids] if (tokens[:P] == V).all() else ids
             with torch.no_grad():
                 logits = library(torch.tensor([ids])).logits[0, -1, :V]
-            torch.testing.assert_close(answer.logits[row], logits, **CLOSE)
+            torch.testing.assert_close(answer.logits[row], logits, **close(kind))
         rows.go_on()
 
 
@@ -120,16 +130,16 @@ def test_score_agrees_with_what_was_sampled(kind):
         for row in grown:
             prefixes = rows.prefixes([row])
             alone = model.score(prefixes).log_probs[0, before[row]]
-            torch.testing.assert_close(alone, drawn[-1][row], **CLOSE)
+            torch.testing.assert_close(alone, drawn[-1][row], **close(kind))
     prefixes = rows.prefixes()
     together = model.score(prefixes).log_probs
     wide = np.full((len(prefixes), P + T + 7), V)
     wide[:, 3 : 3 + P + T] = prefixes.tokens
     padded = model.score(Prefixes(wide, P + 3, V, prefixes.written)).log_probs
-    torch.testing.assert_close(padded[:, :T], together, **CLOSE)
+    torch.testing.assert_close(padded[:, :T], together, **close(kind))
     for row in range(len(prefixes)):
         alone = model.score(rows.prefixes([row])).log_probs
-        torch.testing.assert_close(alone[0], together[row], **CLOSE)
+        torch.testing.assert_close(alone[0], together[row], **close(kind))
 
 
 def test_only_what_is_new_is_read():
@@ -252,9 +262,9 @@ def test_weights_written_through_data_need_forget(kind):
 def test_memory_is_capped_and_copies_begin_empty():
     model = causal("llama")
     memory = model._incremental.memory
-    for seed in range(12):
+    for seed in range(70):
         model.next(Rows(seed, batch=3).prefixes())
-    assert len(memory.streams) == 8
+    assert len(memory.streams) == 64
     memory.limit = 1
     model.next(Rows(100).prefixes())
     assert len(memory.streams) == 1  # the newest stays
@@ -270,9 +280,7 @@ def test_asking_changes_nothing_of_the_question():
     model.next(rows.prefixes())
     np.testing.assert_array_equal(prefixes.tokens, tokens)
     np.testing.assert_array_equal(prefixes.written, written)
-    assert torch.equal(model.next(prefixes).logits, first) or torch.allclose(
-        model.next(prefixes).logits, first, **CLOSE
-    )
+    torch.testing.assert_close(model.next(prefixes).logits, first, **CLOSE)
 
 
 def test_the_own_pass_of_gpt2_is_the_library_s():
@@ -293,6 +301,112 @@ def test_the_own_pass_of_gpt2_is_the_library_s():
     other = library_model("gpt2")
     other.config.activation_function = "relu"
     assert not CausalLM(other, VOCABULARY)._own_pass
+
+
+@pytest.mark.parametrize("kind", ["lstm", "llama", "tabular"])
+def test_an_answer_that_is_written_into_is_not_given_again(kind):
+    model, prefixes = make(kind), Rows(17).prefixes()
+    first = model.next(prefixes)
+    logits, hidden = first.logits.clone(), first.hidden.clone()
+    first.logits.zero_()
+    first.hidden.zero_()
+    again = model.next(prefixes)
+    torch.testing.assert_close(again.logits, logits, **CLOSE)
+    torch.testing.assert_close(again.hidden, hidden, **CLOSE)
+
+
+@pytest.mark.parametrize("kind", ["lstm", "llama", "gpt2"])
+def test_a_caller_in_inference_mode_leaves_nothing_behind(kind):
+    model, fresh, rows = make(kind), make(kind), Rows(18)
+    with torch.inference_mode():
+        model.next(rows.prefixes())
+    for _ in range(3):
+        rows.go_on(chance=0)
+        assert_right(model, fresh, rows.prefixes())
+
+
+def test_policy_and_reference_in_turns_pay_for_one_token_each():
+    peft = pytest.importorskip("peft")
+    library, rows = library_model("llama"), Rows(19)
+    config = peft.LoraConfig(r=2, target_modules=["q_proj"], init_lora_weights=False)
+    peft.inject_adapter_in_model(config, library)
+    model = CausalLM(library.double(), VOCABULARY)
+    count = Count(model)
+    with adapter_off(model):
+        model.next(rows.prefixes())
+    model.next(rows.prefixes())
+    for _ in range(3):
+        rows.go_on(chance=0, rows=np.flatnonzero(rows.written < T - 1))
+        assert count.of(lambda: model.next(rows.prefixes())) == 5
+        with adapter_off(model):
+            assert count.of(lambda: model.next(rows.prefixes())) == 5
+
+
+def test_sixteen_single_environments_share_a_model():
+    model = causal("llama")
+    count, environments = Count(model), [Rows(seed, batch=1) for seed in range(16)]
+    for step in range(4):
+        for rows in environments:
+            read = count.of(lambda r=rows: model.next(r.prefixes()))
+            assert read == 1 or step == 0
+            rows.go_on(chance=0, rows=np.flatnonzero(rows.written < T - 1))
+
+
+def test_each_part_of_a_model_keeps_its_mode():
+    model = causal("gpt2").train()
+    model.model.transformer.h[0].eval()
+    flags = [part.training for part in model.modules()]
+    model.next(Rows(20).prefixes())
+    assert [part.training for part in model.modules()] == flags
+    model.eval()
+    model.model.transformer.drop.train()  # dropout in a part of a model in evaluation mode
+    first, second = (model.score(Rows(20).prefixes()).log_probs for _ in range(2))
+    assert torch.equal(first, second)
+
+
+def test_who_listens_to_a_part_of_gpt2_is_heard():
+    model, heard = causal("gpt2"), []
+    block = model.model.transformer.h[0]
+    handle = block.register_forward_hook(lambda *_: heard.append(1))
+    model.next(Rows(21).prefixes())
+    model.score(Rows(21).prefixes())
+    assert len(heard) == 2
+    handle.remove()
+
+
+@pytest.mark.parametrize("kind", ["tabular", "lstm", "gpt2"])
+def test_a_question_without_rows(kind):
+    model = make(kind)
+    nothing = Prefixes(np.zeros((0, P + T), np.int64), P, V, np.zeros(0, np.int64))
+    assert model.next(nothing).logits.shape == (0, V)
+    score = model.score(nothing, hidden=True, distributions=True)
+    assert score.log_probs.shape == (0, T)
+    assert score.distributions.shape == (0, V)
+
+
+def test_ids_that_are_none():
+    rows = Rows(22)
+    rows.tokens[1, P - 1] = V + 1
+    with pytest.raises(ValueError, match=r"ids lie in 0 … 12, and are 13 where there is nothing"):
+        causal("gpt2").next(rows.prefixes())
+
+
+def test_too_little_memory_says_what_would_fit():
+    model = causal("llama")
+
+    def read_whole(*_):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    model.read_whole = read_whole
+    with pytest.raises(TextenvError, match=r"5 texts of up to \d+ tokens do not fit .*each takes"):
+        model.next(Rows(23).prefixes())
+
+
+def test_a_pickled_model_has_read_nothing():
+    model = lstm()
+    small = len(pickle.dumps(model))
+    model.next(Rows(24, batch=50).prefixes())
+    assert len(pickle.dumps(model)) == small
 
 
 class OneClock(type(library_model("gpt2"))):
@@ -367,11 +481,12 @@ def test_the_incremental_reader_can_be_asked_directly():
     """The key decides what is valid: another key, and everything is read again."""
     model = causal("gpt2")
     incremental, count = Incremental(model), Count(model)
+    one, other = ReadingKey(("a",), ()), ReadingKey(("b",), ())
     ids, length = np.array([[1, 2, 3], [4, 5, -1]]), np.array([3, 2])
     with torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("error")
         model.eval()
-        first = incremental.next("a", ids, length).logits
-        assert count.of(lambda: incremental.next("a", ids, length)) == 0
-        assert count.of(lambda: incremental.next("b", ids, length)) == 6
-        torch.testing.assert_close(incremental.next("b", ids, length).logits, first, **CLOSE)
+        first = incremental.next(one, ids, length).logits
+        assert count.of(lambda: incremental.next(one, ids, length)) == 0
+        assert count.of(lambda: incremental.next(other, ids, length)) == 6
+        torch.testing.assert_close(incremental.next(other, ids, length).logits, first, **CLOSE)

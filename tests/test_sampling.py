@@ -175,11 +175,15 @@ def test_rows_of_what_was_kept():
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"temperature": 0.0}, "temperature > 0, got 0.0; for the likeliest token"),
+        ({"temperature": 0.0}, "temperature > 0, got 0.0; for the likeliest"),
         ({"top_k": 0}, "top_k ≥ 1"),
         ({"top_p": 0.0}, "0 < top_p ≤ 1"),
         ({"top_p": 1.5}, "0 < top_p ≤ 1"),
         ({"min_tokens": -1}, "min_tokens ≥ 0"),
+        ({"temperature": float("inf")}, "finite temperature > 0"),
+        ({"top_k": True}, "expected integers in top_k, min_tokens and ids, got True"),
+        ({"forced": {-1: 3}}, "steps are counted from 0"),
+        ({"forced": {0: 3}, "forbidden": (3, 4)}, r"\[3\] are both forced and forbidden"),
     ],
 )
 def test_bad_settings(settings, message):
@@ -211,3 +215,39 @@ def test_half_precision_is_drawn_from_in_float32():
     low, high = draw(logits, uniforms), draw(logits.float(), uniforms)
     np.testing.assert_array_equal(low.tokens, high.tokens)
     np.testing.assert_array_equal(low.log_probs, high.log_probs)
+
+
+def test_what_is_forced_must_be_possible():
+    logits = torch.tensor([[0.0, -torch.inf, 0.0]])
+    with pytest.raises(ValueError, match="leaves nothing to write at step 0"):
+        Sampling(forced={0: 1}).keep(logits, np.array([0]))
+    with pytest.raises(ValueError, match="too early there"):
+        Sampling(forced={0: 2}, min_tokens=1).keep(logits, np.array([0]), (2,))
+
+
+@pytest.mark.parametrize("bad", [torch.nan, torch.inf])
+def test_what_is_no_distribution_cannot_be_drawn_from(bad):
+    logits = torch.zeros(2, 4)
+    logits[1, 2] = bad
+    with pytest.raises(ValueError, match="nothing can be drawn in row 1: its logits hold NaN"):
+        draw(logits, np.full(2, 0.5))
+    with pytest.raises(ValueError, match="row 0"):
+        draw(torch.full((1, 3), -torch.inf), np.full(1, 0.5))
+
+
+def test_very_cold_is_the_likeliest():
+    logits = torch.tensor([[1.0, 3.0, 2.0]])
+    assert draw(logits, np.array([0.999]), temperature=1e-40).tokens.tolist() == [1]
+    model = tabular()
+    texts, log_probs, kept = write(model, Sampling(temperature=1e-30))
+    score = model.score(texts, sampling=kept).log_probs
+    np.testing.assert_allclose(score.detach(), log_probs, atol=1e-9)
+
+
+def test_top_p_needs_no_whole_sort():
+    """Flat distributions keep more than the first 256 tokens; peaked ones few."""
+    logits = torch.stack([torch.zeros(3000), torch.linspace(0, -3000, 3000)])
+    kept = Sampling(top_p=0.5).keep(logits, np.zeros(2, np.int64))
+    flat, peaked = kept.sum(dim=1).tolist()
+    assert abs(flat - 1500) <= 1
+    assert peaked == 1

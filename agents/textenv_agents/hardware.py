@@ -14,7 +14,7 @@ import torch
 from torch.utils.checkpoint import checkpoint
 
 from textenv.models import LanguageModel
-from textenv.models.base import dropout_off
+from textenv.models.modules import dropout_off
 from textenv_agents.config import PolicyGradientConfig
 
 
@@ -70,7 +70,7 @@ class Hardware:
 def wants_bfloat16(device: torch.device, precision: str) -> bool:
     """Whether to compute in bfloat16; "auto" where a GPU has it, never on a CPU."""
     if precision == "auto":
-        return device.type == "cuda" and torch.cuda.is_bf16_supported()
+        return device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
     return precision == "bfloat16"
 
 

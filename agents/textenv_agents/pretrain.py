@@ -26,7 +26,8 @@ from tqdm import tqdm
 from textenv.errors import TextenvError
 from textenv.files import replaced_folder
 from textenv.models import LSTMLM, CausalLM, LanguageModel, load
-from textenv.models.base import dropout_off, suppress
+from textenv.models.base import suppress
+from textenv.models.modules import dropout_off
 from textenv.vocabulary import TokenizerVocabulary
 from textenv_agents.corpus import PADDING, batches, encode, read_lines, split
 from textenv_agents.model_card import model_card

@@ -10,8 +10,6 @@ from __future__ import annotations
 
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
@@ -119,7 +117,7 @@ class LanguageModel(nn.Module, ABC):
         if written is not None:
             counts &= written
         rows, steps = np.nonzero(counts)  # padding is never computed
-        logits, states = self.read(prefixes, rows, steps)
+        logits, states = self.read(prefixes, rows, steps) if len(prefixes) else self._no_rows()
         if sampling is not None:
             logits = sampling.apply(logits, rows, steps)
         tokens = torch.as_tensor(prefixes.tokens[rows, prefixes.start + steps], device=self.device)
@@ -146,6 +144,13 @@ class LanguageModel(nn.Module, ABC):
         """
         return True
 
+    def _no_rows(self) -> tuple[Tensor, Tensor]:
+        """Logits and hidden states of nothing, [0, V] and [0, H]."""
+        parameter = next(self.parameters())
+        return parameter.new_zeros(0, self.vocabulary_size), parameter.new_zeros(
+            0, self.hidden_size
+        )
+
     @property
     def device(self) -> torch.device:
         """Where the parameters are."""
@@ -155,15 +160,21 @@ class LanguageModel(nn.Module, ABC):
         """Drop what `next` remembers; needed after weights were written through `.data`."""
 
     def check(self, prefixes: Prefixes) -> None:
-        """Refuse prefixes of another vocabulary.
+        """Refuse prefixes of another vocabulary, or with ids that are none.
 
         Raises:
-            ValueError: their "nothing" is not this model's V.
+            ValueError: their "nothing" is not this model's V, or an id lies outside 0 … V.
         """
         if prefixes.nothing != self.vocabulary_size:
             raise ValueError(
                 f"the prefixes have a vocabulary of {prefixes.nothing} tokens, this "
                 f"{type(self).__name__} has {self.vocabulary_size}"
+            )
+        tokens = prefixes.tokens
+        if tokens.size and not 0 <= tokens.min() <= tokens.max() <= self.vocabulary_size:
+            raise ValueError(
+                f"ids lie in 0 … {self.vocabulary_size - 1}, and are {self.vocabulary_size} where "
+                f"there is nothing; these prefixes hold {tokens.min()} … {tokens.max()}"
             )
 
     # Saving: config.json, model.safetensors and the vocabulary.
@@ -203,13 +214,15 @@ class LanguageModel(nn.Module, ABC):
             raise TextenvError(f"{str(folder)!r} holds no {cls.__name__}: use textenv.models.load")
         config = {key: value for key, value in config.items() if not key.endswith("_token_id")}
         known = (folder / "vocabulary.json").is_file() or (folder / "tokenizer.json").is_file()
-        with torch.random.fork_rng(devices=[]):  # first weights are drawn, then overwritten
-            model = cls(vocabulary=load_vocabulary(folder) if known else None, **config)
+        vocabulary = load_vocabulary(folder) if known else None
         try:
+            with torch.random.fork_rng(devices=[]):  # first weights are drawn, then overwritten
+                model = cls(vocabulary=vocabulary, **config)
             weights = load_file(folder / "model.safetensors")
-        except (OSError, SafetensorError) as error:
-            raise TextenvError(f"{str(folder)!r} holds no whole model: {error}") from error
-        model.load_state_dict({k: v.to(model.state_dict()[k].dtype) for k, v in weights.items()})
+            own = model.state_dict()
+            model.load_state_dict({k: v.to(own[k]) if k in own else v for k, v in weights.items()})
+        except (OSError, SafetensorError, TypeError, ValueError, RuntimeError) as error:
+            raise TextenvError(f"{str(folder)!r} holds no whole {cls.__name__}: {error}") from error
         return model
 
 
@@ -255,42 +268,6 @@ def divergences(score: Score, reference: Score) -> Float[Tensor, "batch time"]:
     assert reference.distributions is not None
     steps = kl_divergences(score.distributions, reference.distributions)
     return steps.new_zeros(score.counts.shape).index_put((score.counts,), steps)
-
-
-@contextmanager
-def dropout_off(module: nn.Module) -> Iterator[None]:
-    """Switch a module to evaluation inside a `with` block, and back to how it was."""
-    training = module.training
-    if training:
-        module.eval()
-    try:
-        yield
-    finally:
-        if training:
-            module.train()
-
-
-def reading_key(module: nn.Module) -> tuple[Any, ...]:
-    """What an answer is valid for: weights, active adapters, training flag, dtype and autocast.
-
-    Weights written through `.data` change nothing of it.
-    """
-    device = next(module.parameters()).device.type
-    autocast = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else None
-    key: list[Any] = [module.training, autocast]
-    parts = [module]  # `module.parameters()` takes several times as long, at every step
-    while parts:
-        part = parts.pop()
-        parts += [child for child in part._modules.values() if child is not None]
-        for parameter in part._parameters.values():
-            if parameter is not None:
-                key += (parameter._version, parameter.data_ptr(), parameter.dtype)
-        kind = type(part)  # asked for what it lacks, a module is slow to say so
-        if hasattr(kind, "active_adapters") and hasattr(kind, "merged"):
-            # Switching an adapter off changes no version.
-            layer: Any = part
-            key.append((layer.disable_adapters, tuple(layer.active_adapters), layer.merged))
-    return tuple(key)
 
 
 def suppress(logits: Tensor, tokens: tuple[int, ...]) -> Tensor:

@@ -16,11 +16,12 @@ from textenv.limits import check_length, max_positions
 from textenv.models import gpt2
 from textenv.models.alignment import left_aligned, with_start
 from textenv.models.arena import Step
-from textenv.models.base import LanguageModel, dropout_off, reading_key, suppress
+from textenv.models.base import LanguageModel, suppress
 from textenv.models.cache import ColumnCache
 from textenv.models.graphs import Graphs
 from textenv.models.incremental import FILL, Incremental
 from textenv.models.memory import Ids, Next
+from textenv.models.modules import dropout_off, reading_key, without_gradient
 from textenv.models.self_check import cache_is_exact
 from textenv.models.transformers_folder import read_folder, write_folder
 from textenv.prefixes import Prefixes
@@ -105,14 +106,12 @@ class CausalLM(LanguageModel):
                 logits = output.logits[rows, place]
         return suppress(logits[:, : self.vocabulary_size], self.suppressed_tokens), states
 
-    @torch.no_grad()
+    @without_gradient()
     def next(self, prefixes: Prefixes) -> Next:
         """As `LanguageModel.next`."""
         self.check(prefixes)
-        if len(prefixes) == 0:
-            weight = self.model.get_output_embeddings().weight
-            shapes = (0, self.vocabulary_size), (0, self.hidden_size)
-            return Next(*(weight.new_zeros(shape) for shape in shapes))
+        if not len(prefixes):
+            return Next(*self._no_rows())
         tokens, begin = with_start(prefixes, self._start_token)
         end = prefixes.end + 1  # one more column in front
         check_length(self._positions, int((end - begin).max()))
@@ -128,7 +127,7 @@ class CausalLM(LanguageModel):
 
     def forget(self) -> None:
         """As `LanguageModel.forget`."""
-        self._incremental.memory.forget()
+        self._incremental.forget()
 
     # How `Incremental` reads.
 
@@ -166,14 +165,15 @@ class CausalLM(LanguageModel):
     def _states(self, input_ids: Tensor, **inputs: Any) -> Tensor:
         """Read rows from their beginnings; return the last layer's hidden states [n, L, H]."""
         body = self.model.base_model
-        if self._own_pass and not getattr(body, "gradient_checkpointing", False):
+        checkpoints = getattr(body, "gradient_checkpointing", False)
+        if self._own_pass and not checkpoints and gpt2.is_plain(self.model):
             return gpt2.forward(self.model, input_ids, cache=inputs.get("past_key_values"))
         return body(input_ids=input_ids, **inputs).last_hidden_state
 
     def _forward(self, ids: Tensor, seen: Tensor | None, positions: Tensor, cache: Any) -> Step:
         """Read w more columns, [n, w]; one token a row by our own pass where there is one."""
         head = self.model.get_output_embeddings()
-        if self._own_pass and ids.shape[1] == 1:
+        if self._own_pass and ids.shape[1] == 1 and gpt2.is_plain(self.model):
             states = gpt2.forward(self.model, ids, positions=positions, seen=seen, cache=cache)[
                 :, -1
             ]

@@ -13,9 +13,9 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from textenv.models.base import dropout_off
 from textenv.models.encoded import Sources
 from textenv.models.memory import Ids
+from textenv.models.modules import dropout_off
 
 Head = Callable[[Any, Tensor], Tensor]
 

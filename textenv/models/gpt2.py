@@ -17,6 +17,8 @@ from torch import Tensor
 from torch.nn import functional as F
 from transformers.cache_utils import Cache
 
+from textenv.models.modules import parts_of
+
 
 def applies(model: Any) -> bool:
     """Whether a model is GPT-2 with the usual settings, in no subclass, and agrees with this."""
@@ -27,6 +29,14 @@ def applies(model: Any) -> bool:
     config = model.config
     usual = config.activation_function == "gelu_new" and not config.reorder_and_upcast_attn
     return usual and not config.add_cross_attention and _agrees(model)
+
+
+def is_plain(model: Any) -> bool:
+    """Whether nobody listens to its parts: forward hooks are called by the library's pass only."""
+    return not any(
+        part._forward_hooks or part._forward_pre_hooks or part._backward_hooks
+        for part in parts_of(model)
+    )
 
 
 def forward(

@@ -17,7 +17,8 @@ import numpy.typing as npt
 import torch
 
 from textenv.models.cache import ColumnCache
-from textenv.models.memory import Ids, Match, Memory, Next, Stream
+from textenv.models.memory import Ids, Match, Memory, Next, ReadingKey, Stream
+from textenv.models.room import explained
 
 FILL = -1  # stands behind the end of a row in arrays of ids
 _SPARE = 32  # columns that a new cache has room for
@@ -78,28 +79,54 @@ class Incremental:
         self.reader = reader
         self.refills = refills
         self.memory = Memory()
+        self._whole: Stream | None = None  # rows that were read in whole last, for the next caller
 
-    def next(self, key: Any, ids: Ids, length: Ids) -> Next:
+    def forget(self) -> None:
+        """Drop everything that was read."""
+        self.memory.forget()
+        self._whole = None
+
+    def next(self, key: ReadingKey, ids: Ids, length: Ids) -> Next:
         """Return what comes after each row.
 
         Args:
             key: What the answer is valid for.
             ids: int64 [B, L], left-aligned, `FILL` behind the end.
             length: int64 [B], ≥ 1.
+
+        Raises:
+            TextenvError: the rows do not fit in memory together.
         """
+        with explained(self.reader.model, len(ids), ids.shape[1], self.forget):
+            return self._next(key, ids, length)
+
+    def _next(self, key: ReadingKey, ids: Ids, length: Ids) -> Next:
         self.memory.keep_valid(key)
         match = self._worth(self.memory.find(ids, length), length)
         answer = self._answered(match, length)
         if answer is not None:
             return answer
         if not self.refills and (_several(length) or _several(match.known)):
-            return self.reader.read_whole(ids, length)
+            return self._read_whole(key, ids, length)
         if not match.known.any():
             return self._afresh(key, ids, length)
         plan = self._in_place(match, len(ids)) or self._new_stream(key, ids, length, match)
         self._go_on(plan, match, ids, length)
         self.memory.used(plan.stream)
         return _rows(plan.stream.answer, plan.slots)
+
+    def _read_whole(self, key: ReadingKey, ids: Ids, length: Ids) -> Next:
+        """Rows that no cache can hold together; several callers of one question pay once."""
+        last = self._whole
+        if last is not None and last.key == key and np.array_equal(last.ids, ids):
+            last.check_answer()
+            if last.answered.all():
+                return last.answer
+        answer = self.reader.read_whole(ids, length)
+        everything = np.ones(len(ids), dtype=np.bool_)
+        nothing = self.reader.new_cache(len(ids), 0)
+        self._whole = Stream(key, ids.copy(), length.copy(), answer, everything, nothing)
+        return answer
 
     # What is known.
 
@@ -114,13 +141,13 @@ class Incremental:
         if (match.known != length).any() or not self.memory.whole(match).all():
             return None
         numbers = sorted(set(match.stream.tolist()))
-        streams = [self.memory.streams[number] for number in numbers]
+        streams = [self.memory.valid[number] for number in numbers]
         for number, stream in zip(numbers, streams, strict=True):
             if not stream.answered[match.slot[match.stream == number]].all():
                 return None
         if len(streams) == 1:
             return _rows(streams[0].answer, match.slot)
-        parts = [_rows(self.memory.streams[s].answer, match.slot[i : i + 1])
+        parts = [_rows(self.memory.valid[s].answer, match.slot[i : i + 1])
                  for i, s in enumerate(match.stream.tolist())]  # fmt: skip
         return Next(torch.cat([p.logits for p in parts]), torch.cat([p.hidden for p in parts]))
 
@@ -132,7 +159,7 @@ class Incremental:
         if not whole.any():
             return None
         home = int(np.bincount(match.stream[whole]).argmax())
-        stream = self.memory.streams[home]
+        stream = self.memory.valid[home]
         own = whole & (match.stream == home)
         first = np.zeros(batch, dtype=np.bool_)
         first[np.unique(np.where(own, match.slot, -1), return_index=True)[1]] = True
@@ -144,10 +171,10 @@ class Incremental:
         slots[~own] = free[: (~own).sum()]
         return _Plan(stream, slots, own)
 
-    def _new_stream(self, key: Any, ids: Ids, length: Ids, match: Match) -> _Plan:
+    def _new_stream(self, key: ReadingKey, ids: Ids, length: Ids, match: Match) -> _Plan:
         """Begin a stream without columns, into which every row will be placed."""
         batch, clock = len(ids), int(length.max()) - 1
-        known = self.memory.streams[int(match.stream.max())].answer
+        known = self.memory.valid[int(match.stream.max())].answer
         answer = Next(*(part.new_zeros(batch, part.shape[1]) for part in known))
         cache = self.reader.new_cache(batch, clock + _SPARE, clock)
         empty = np.zeros(batch, dtype=np.int64)
@@ -157,7 +184,7 @@ class Incremental:
 
     # Reading.
 
-    def _afresh(self, key: Any, ids: Ids, length: Ids) -> Next:
+    def _afresh(self, key: ReadingKey, ids: Ids, length: Ids) -> Next:
         """Read all rows; each text that several rows share is read once."""
         texts, own, row = _unique(ids, length)
         cache = self.reader.new_cache(len(texts), ids.shape[1])
@@ -179,8 +206,8 @@ class Incremental:
         in_step &= cache.length[slots] == match.known
         new = length - match.known
         wide = int(new[step].max())
-        prepare = np.zeros_like(step)
-        if not (in_step[step].all() and (new[step] == wide).all()):  # else all go on as far
+        prepare = np.zeros_like(step)  # where all go on as far, there is nothing to prepare
+        if not wide or not (in_step[step].all() and (new[step] == wide).all()):
             wide = 1
             prepare = step & ~(in_step & (new == 1))
         prepared = self._prepare(np.flatnonzero(prepare), match, ids, length - 1)
@@ -213,7 +240,7 @@ class Incremental:
             if number < 0:
                 part = self._read_beginnings(ids[chosen], need[chosen])
             else:
-                source: ColumnCache = self.memory.streams[number].cache
+                source: ColumnCache = self.memory.valid[number].cache
                 part = source.select(match.slot[chosen], known[chosen], after=new)
                 if new:
                     everything = np.ones(len(chosen), dtype=np.bool_)

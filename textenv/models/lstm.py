@@ -10,8 +10,9 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from textenv.models.alignment import left_aligned, with_start
-from textenv.models.base import LanguageModel, dropout_off, reading_key, suppress
-from textenv.models.memory import Ids, Memory, Next, Stream
+from textenv.models.base import LanguageModel, suppress
+from textenv.models.memory import Ids, Memory, Next, ReadingKey, Stream
+from textenv.models.modules import dropout_off, reading_key, without_gradient
 from textenv.prefixes import Prefixes
 from textenv.vocabulary import Vocabulary
 
@@ -90,10 +91,12 @@ class LSTMLM(LanguageModel):
         states = states[rows, prefixes.start - begin[rows] + steps]  # [N, H]
         return self._suppressed(self.head(states)), states
 
-    @torch.no_grad()
+    @without_gradient()
     def next(self, prefixes: Prefixes) -> Next:
         """As `LanguageModel.next`; each row reads on from what is known of it."""
         self.check(prefixes)
+        if not len(prefixes):
+            return Next(*self._no_rows())
         tokens, begin = with_start(prefixes, self._start_token)
         ids = left_aligned(tokens, begin, prefixes.end + 1)  # one more column in front
         length = prefixes.end + 1 - begin
@@ -129,7 +132,7 @@ class LSTMLM(LanguageModel):
         never = () if self.vocabulary is None else self.vocabulary.suppressed_tokens
         return suppress(logits, never)
 
-    def _read_on(self, key: Any, ids: Ids, length: Ids) -> Next:
+    def _read_on(self, key: ReadingKey, ids: Ids, length: Ids) -> Next:
         """Read what is new of each row; an LSTM's state is known at the ends of rows only."""
         batch = len(ids)
         memory, match = self._memory, self._memory.find(ids, length)
@@ -138,12 +141,12 @@ class LSTMLM(LanguageModel):
         hidden = h.new_zeros(batch, self.width)
         known = np.zeros(batch, dtype=np.int64)
         whole = memory.whole(match)
-        for number, stream in enumerate(memory.streams):
+        for number, stream in enumerate(memory.valid):
             rows = np.flatnonzero(whole & (match.stream == number))
             slots = match.slot[rows]
             known[rows] = match.known[rows]
             h[:, rows], c[:, rows] = stream.cache.h[:, slots], stream.cache.c[:, slots]
-            hidden[rows] = stream.answer.hidden[slots]
+            hidden[rows] = stream.cache.h[-1, slots]
         rows = np.flatnonzero(known < length)
         if not len(rows):  # nothing to read
             return Next(self._suppressed(self.head(hidden)), hidden)

@@ -18,11 +18,22 @@ from torch import Tensor
 
 Ids = npt.NDArray[np.int64]
 
-MAX_STREAMS = 8
+MAX_STREAMS = 64  # as many single environments may share a model; memory is the usual limit
+
+
+class ReadingKey(NamedTuple):
+    """What an answer is valid for.
+
+    weights: Version, place and type of each parameter and buffer; when they change, all is dropped.
+    mode: Autocast and adapters; a policy and its reference may be asked in turns.
+    """
+
+    weights: tuple[Any, ...]
+    mode: tuple[Any, ...]
 
 
 class Next(NamedTuple):
-    """What comes after each prefix; to be read only: it may be handed out again.
+    """What comes after each prefix.
 
     logits: [B, V], −∞ for what is never written.
     hidden: [B, H].
@@ -40,7 +51,7 @@ class Next(NamedTuple):
 class Stream:
     """Rows that were read together.
 
-    key: The weights and the mode that everything here is valid for.
+    key: What everything here is valid for.
     ids: int64 [R, L], left-aligned; what lies behind `length` means nothing.
     length: int64 [R], how many tokens of each row are read.
     answer: What was answered at the end of each row.
@@ -48,15 +59,29 @@ class Stream:
     cache: What the model keeps of these rows.
     """
 
-    key: Any
+    key: ReadingKey
     ids: Ids
     length: Ids
     answer: Next
     answered: npt.NDArray[np.bool_]
     cache: Any
 
+    def __post_init__(self) -> None:
+        self.size = self.nbytes()
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        super().__setattr__(name, value)
+        if name == "answer":
+            self._versions = [part._version for part in value]
+
     def __len__(self) -> int:
         return len(self.ids)
+
+    def check_answer(self) -> None:
+        """Drop an answer that its reader has written into."""
+        if [part._version for part in self.answer] != self._versions:
+            self.answered[:] = False
+            self._versions = [part._version for part in self.answer]
 
     def continued(self, ids: Ids, length: Ids) -> npt.NDArray[np.bool_]:
         """Say for each row of a question whether it begins with all that the row here has read."""
@@ -94,7 +119,7 @@ class Stream:
 class Match(NamedTuple):
     """Where what is known of each row of a question was read, all int64 [B].
 
-    stream: Which stream, −1 where nothing is known.
+    stream: Which of the valid streams, −1 where nothing is known.
     slot: Which of its rows.
     known: How many leading tokens of the question it has read.
     """
@@ -114,25 +139,30 @@ class Memory:
     def __init__(self, limit: int = 2 << 30) -> None:
         self.limit = limit
         self.streams: list[Stream] = []  # the newest first
+        self.valid: list[Stream] = []  # those that the key of the present question fits
 
-    def __deepcopy__(self, memo: dict[int, Any]) -> Memory:
-        return Memory(self.limit)  # a copied model has read nothing
+    def __reduce__(self) -> Any:
+        return Memory, (self.limit,)  # a model that is copied or pickled has read nothing
 
     def forget(self) -> None:
         """Drop everything."""
-        self.streams.clear()
+        self.streams, self.valid = [], []
 
-    def keep_valid(self, key: Any) -> None:
-        """Drop what was read with other weights or in another mode."""
-        self.streams = [stream for stream in self.streams if stream.key == key]
+    def keep_valid(self, key: ReadingKey) -> None:
+        """Drop what was read with other weights; leave aside what was read in another mode."""
+        self.streams = [stream for stream in self.streams if stream.key.weights == key.weights]
+        self.valid = [stream for stream in self.streams if stream.key == key]
+        for stream in self.valid:
+            stream.check_answer()
 
     def used(self, stream: Stream) -> None:
         """Put a stream first, and drop the oldest that there is no more room for."""
         others = [other for other in self.streams if other is not stream]
         self.streams = [stream, *others[: MAX_STREAMS - 1]]
+        stream.size = stream.nbytes()
         total = 0
         for number, kept in enumerate(self.streams):
-            total += kept.nbytes()
+            total += kept.size
             if number and total > self.limit:
                 del self.streams[number:]
                 break
@@ -140,7 +170,7 @@ class Memory:
     def whole(self, match: Match) -> npt.NDArray[np.bool_]:
         """Which rows of a question go on from all that some row has read: bool [B]."""
         whole = np.zeros(len(match.known), dtype=np.bool_)
-        for number, stream in enumerate(self.streams):
+        for number, stream in enumerate(self.valid):
             rows = np.flatnonzero((match.stream == number) & (match.known > 0))
             whole[rows] = match.known[rows] == stream.length[match.slot[rows]]
         return whole
@@ -149,7 +179,7 @@ class Memory:
         """Put a stream in place of the one that most of its rows went on from."""
         went_on = match.stream[match.stream >= 0]
         if len(went_on):
-            old = self.streams[int(np.bincount(went_on).argmax())]
+            old = self.valid[int(np.bincount(went_on).argmax())]
             if 3 * len(old) <= 4 * len(stream) <= 4 * len(old):
                 self.streams.remove(old)
         self.used(stream)
@@ -163,18 +193,15 @@ class Memory:
         """
         batch = len(ids)
         match = Match(np.full(batch, -1), np.zeros(batch, np.int64), np.zeros(batch, np.int64))
-        unknown = np.ones(batch, dtype=np.bool_)
-        for number, stream in enumerate(self.streams):
-            continued = stream.continued(ids, length) & unknown
-            if continued.any():
-                rows = np.flatnonzero(continued)
-                match.stream[rows], match.slot[rows] = number, rows
-                match.known[rows] = stream.length[rows]
-                unknown &= ~continued
-                if not unknown.any():
-                    return match
-        rows = np.flatnonzero(unknown)
-        for number, stream in enumerate(self.streams):
+        for number, stream in enumerate(self.valid):
+            rows = np.flatnonzero(stream.continued(ids, length))
+            rows = rows[stream.length[rows] > match.known[rows]]
+            match.stream[rows], match.slot[rows] = number, rows
+            match.known[rows] = stream.length[rows]
+            if (match.known >= length - 1).all():  # little is new, as nearly always
+                return match
+        rows = np.flatnonzero(match.known < length - 1)
+        for number, stream in enumerate(self.valid):
             # [rows, R]; two tokens tell most rows apart, and what is shorter is soon read again.
             begin = (stream.ids[:, :2] == ids[rows, None, :2]).all(axis=2) & (stream.length > 1)
             for place in np.flatnonzero(begin.any(axis=1)).tolist():

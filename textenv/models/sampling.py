@@ -45,10 +45,15 @@ class Sampling:
     """Which id is written at which step, counted from 0."""
 
     def __post_init__(self) -> None:
-        if not self.temperature > 0:
+        whole = [self.min_tokens, *self.forced, *self.forced.values(), *self.forbidden]
+        whole += [] if self.top_k is None else [self.top_k]
+        for number in whole:
+            if isinstance(number, bool) or not isinstance(number, int | np.integer):
+                raise ValueError(f"expected integers in top_k, min_tokens and ids, got {number!r}")
+        if not 0 < self.temperature < np.inf:
             raise ValueError(
-                f"expected temperature > 0, got {self.temperature}; for the likeliest token take "
-                "the argmax, or top_k=1"
+                f"expected a finite temperature > 0, got {self.temperature}; for the likeliest "
+                "token take the argmax, or top_k=1"
             )
         if self.top_k is not None and self.top_k < 1:
             raise ValueError(f"expected top_k ≥ 1 or None, got {self.top_k}")
@@ -56,6 +61,11 @@ class Sampling:
             raise ValueError(f"expected 0 < top_p ≤ 1 or None, got {self.top_p}")
         if self.min_tokens < 0:
             raise ValueError(f"expected min_tokens ≥ 0, got {self.min_tokens}")
+        if any(step < 0 for step in self.forced):
+            raise ValueError(f"steps are counted from 0, got forced={dict(self.forced)}")
+        both = sorted(set(self.forced.values()) & set(self.forbidden))
+        if both:
+            raise ValueError(f"the ids {both} are both forced and forbidden: drop one of the two")
 
     @property
     def cuts(self) -> bool:
@@ -104,11 +114,12 @@ class Sampling:
         if len(early) and ending:
             rows = torch.as_tensor(early, device=logits.device)
             kept[rows[:, None], torch.tensor(list(ending), device=logits.device)] = False
-        for row, step in enumerate(written.tolist()):
-            if step in self.forced:
-                kept[row] = False
-                kept[row, self.forced[step]] = True
-        scaled = (logits / self.temperature).masked_fill(~kept, -torch.inf)
+        for step, token in self.forced.items():
+            rows = torch.as_tensor(np.flatnonzero(written == step), device=logits.device)
+            possible = kept[rows, token]
+            kept[rows] = False
+            kept[rows, token] = possible
+        scaled = _scaled(logits, self.temperature).masked_fill(~kept, -torch.inf)
         if self.top_k is not None and self.top_k < logits.shape[1]:
             kept &= scaled >= scaled.topk(self.top_k, dim=-1).values[:, -1:]
             scaled = scaled.masked_fill(~kept, -torch.inf)
@@ -118,7 +129,8 @@ class Sampling:
         if empty.any():
             row = int(empty.nonzero()[0])
             raise ValueError(
-                f"{self} leaves nothing to write at step {written[row]} of row {row}: forbid less"
+                f"sampling leaves nothing to write at step {written[row]} of row {row}: what is "
+                "forced, forbidden or too early there excludes every token that the model allows"
             )
         return kept
 
@@ -151,8 +163,7 @@ class Kept:
             rows: Which text, for each of the n tokens.
             steps: Which of its tokens.
         """
-        if self.temperature != 1.0:
-            logits = logits / self.temperature
+        logits = _scaled(logits, self.temperature)
         if self.bits is None:
             return logits
         bits, size = self.bits[rows, steps], logits.shape[1]
@@ -210,16 +221,24 @@ def draw(
         uniforms: u, one number for each row.
         temperature: > 0.
         kept: Which tokens may be drawn; None: all.
+
+    Raises:
+        ValueError: the logits of a row are no distribution: NaN, +∞ or nothing but −∞.
     """
     if logits.element_size() < 4:
         logits = logits.float()
-    if temperature != 1.0:
-        logits = logits / temperature
+    logits = _scaled(logits, temperature)
     if kept is not None:
         logits = logits.masked_fill(~kept, -torch.inf)
     probabilities = torch.softmax(logits, dim=-1)
     cumulative = probabilities.cumsum(dim=-1, dtype=torch.float64)
     total = cumulative[:, -1:]
+    if not bool((total > 0).all()):  # NaN is not
+        row = int((~(total > 0)).nonzero()[0, 0])
+        raise ValueError(
+            f"nothing can be drawn in row {row}: its logits hold NaN, +∞ or nothing but −∞. If the "
+            "model was just trained, its weights may have diverged: lower the learning rate"
+        )
     threshold = torch.as_tensor(uniforms, device=logits.device)[:, None] * total
     threshold = torch.minimum(threshold, torch.nextafter(total, torch.zeros_like(total)))
     tokens = torch.searchsorted(cumulative, threshold, right=True)  # [B, 1]
@@ -227,10 +246,25 @@ def draw(
     return Drawn(tokens[:, 0].cpu().numpy(), log_probs[:, 0].cpu().numpy())
 
 
+def _scaled(logits: Tensor, temperature: float) -> Tensor:
+    """Logits / temperature, up to a constant of each row, which keeps cold ones finite."""
+    if temperature == 1.0:
+        return logits
+    return (logits - logits.detach().amax(dim=-1, keepdim=True)) / temperature
+
+
 def _nucleus(
     scaled: Float[Tensor, "batch vocabulary"], top_p: float
 ) -> Bool[Tensor, "batch vocabulary"]:
     """The smallest set of likeliest tokens whose probabilities sum to p or more."""
-    ordered, ids = torch.softmax(scaled, dim=-1).sort(dim=-1, descending=True, stable=True)
+    probabilities, size = torch.softmax(scaled, dim=-1), scaled.shape[-1]
+    number = 256  # the likeliest are nearly always enough, and soon found
+    if size <= number:
+        ordered, ids = probabilities.sort(dim=-1, descending=True, stable=True)
+    else:
+        ordered, ids = probabilities.topk(number, dim=-1)
+    while number < size and bool((ordered.sum(dim=-1) < top_p).any()):
+        number = min(8 * number, size)
+        ordered, ids = probabilities.topk(number, dim=-1)
     before = ordered.cumsum(dim=-1) - ordered  # what the likelier ones sum to
     return torch.zeros_like(scaled, dtype=torch.bool).scatter(-1, ids, before < top_p)

@@ -14,8 +14,9 @@ import torch
 
 from textenv.errors import TextenvError
 from textenv.limits import max_positions
-from textenv.models.base import dropout_off
 from textenv.models.incremental import FILL, Incremental
+from textenv.models.memory import ReadingKey
+from textenv.models.modules import dropout_off, without_gradient
 
 if TYPE_CHECKING:
     from textenv.models.incremental import Reader
@@ -24,7 +25,7 @@ _ROWS, _STEPS = 3, 6
 _LONGEST = 100  # longer than any row of the check
 
 
-@torch.no_grad()
+@without_gradient()
 def cache_is_exact(reader: Reader, vocabulary_size: int) -> bool:
     """Whether rows that begin anew at different steps get the answers of a full pass.
 
@@ -75,7 +76,7 @@ def _difference(reader: Reader, vocabulary_size: int, *, refills: bool) -> float
         ids = np.full((_ROWS, length.max()), FILL)
         for number, row in enumerate(rows):
             ids[number, : len(row)] = row
-        ours = incremental.next(0, ids, length).logits.log_softmax(-1)
+        ours = incremental.next(ReadingKey((), ()), ids, length).logits.log_softmax(-1)
         if not incremental.memory.streams[0].cache.tensors():
             raise TextenvError("it keeps no key-value cache")
         theirs = reader.read_whole(ids, length).logits.log_softmax(-1)

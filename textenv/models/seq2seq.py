@@ -18,7 +18,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from textenv.errors import MissingExtraError
-from textenv.models.base import LanguageModel, dropout_off, reading_key, suppress
+from textenv.limits import check_length, max_positions
+from textenv.models.base import LanguageModel, suppress
 from textenv.models.cache import ColumnCache
 from textenv.models.cross import CrossCache
 from textenv.models.encoded import Encoded, Sources
@@ -32,6 +33,7 @@ from textenv.models.encoder_decoder import (
 )
 from textenv.models.incremental import FILL, Incremental
 from textenv.models.memory import Ids, Next
+from textenv.models.modules import dropout_off, reading_key, without_gradient
 from textenv.models.self_check import cache_is_exact
 from textenv.models.transformers_folder import read_folder, write_folder
 from textenv.prefixes import Prefixes
@@ -85,6 +87,7 @@ class Seq2SeqLM(LanguageModel):
         self.suppressed_tokens = tuple(
             token for token in dict.fromkeys(suppressed_tokens) if token < vocabulary.size
         )
+        self._positions = max_positions(model.config)
         self._head = find_head(model)
         self._encoded = Encoded(self._encode)
         self._incremental = Incremental(self)
@@ -107,6 +110,7 @@ class Seq2SeqLM(LanguageModel):
         """As `LanguageModel.read`; a prompt that several texts share is encoded once."""
         columns = max(int(prefixes.written.max()) - 1, 0)  # the last one is predicted, never read
         written = prefixes.tokens[:, prefixes.start : prefixes.start + columns]
+        check_length(self._positions, 1 + columns)
         tokens = np.full((len(prefixes), 1 + columns), self._start)
         tokens[:, 1:] = np.where(written == prefixes.nothing, 0, written)
         with dropout_off(self.model):
@@ -115,17 +119,16 @@ class Seq2SeqLM(LanguageModel):
             encoded, mask = (part[chosen] for part in encode(self.model, once))
             return self._decode(tokens, encoded, mask, rows, steps)
 
-    @torch.no_grad()
+    @without_gradient()
     def next(self, prefixes: Prefixes) -> Next:
         """As `LanguageModel.next`."""
         self.check(prefixes)
-        if len(prefixes) == 0:
-            weight = self.model.get_output_embeddings().weight
-            shapes = (0, self.vocabulary_size), (0, self.hidden_size)
-            return Next(*(weight.new_zeros(shape) for shape in shapes))
+        if not len(prefixes):
+            return Next(*self._no_rows())
         if len(self._encoded) > MOST_PROMPTS:
             self.forget()
         length = prefixes.written + 1
+        check_length(self._positions, int(length.max()))
         ids = np.full((len(prefixes), int(length.max())), FILL)
         ids[:, 0] = self.vocabulary_size + self._encoded.numbers(self._sources(prefixes))
         written = prefixes.tokens[:, prefixes.start : prefixes.start + ids.shape[1] - 1]
@@ -137,7 +140,7 @@ class Seq2SeqLM(LanguageModel):
 
     def forget(self) -> None:
         """As `LanguageModel.forget`."""
-        self._incremental.memory.forget()
+        self._incremental.forget()
         self._encoded.forget()
 
     def save_pretrained(self, folder: str | Path, *, dtype: torch.dtype | None = None) -> None:
@@ -197,7 +200,9 @@ class Seq2SeqLM(LanguageModel):
 
     def _sources(self, prefixes: Prefixes) -> Sources:
         assert self.vocabulary is not None
-        return Sources.of(prefixes, self.vocabulary.end_token)
+        sources = Sources.of(prefixes, self.vocabulary.end_token)
+        check_length(self._positions, sources.ids.shape[1])
+        return sources
 
     def _encode(self, sources: Sources) -> Float[Tensor, "batch source width"]:
         return encode(self.model, sources)[0]

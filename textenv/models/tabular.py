@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from textenv.models.base import LanguageModel, suppress
 from textenv.models.memory import Next
+from textenv.models.modules import without_gradient
 from textenv.prefixes import Prefixes
 from textenv.vocabulary import Vocabulary
 
@@ -94,7 +95,7 @@ class TabularLM(LanguageModel):
         contexts = torch.as_tensor(before, device=self.device)
         return suppress(self.logits[contexts], ()), self._one_hot(contexts)
 
-    @torch.no_grad()
+    @without_gradient()
     def next(self, prefixes: Prefixes) -> Next:
         """As `LanguageModel.next`; a look-up."""
         self.check(prefixes)
