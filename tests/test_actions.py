@@ -211,6 +211,12 @@ class TestStrings:
             env.step(action)
         assert env.text == ""
 
+    def test_half_a_surrogate_pair(self):
+        env = gym.make("textenv/Sentiment-v0", action="strings")
+        env.reset(seed=0)
+        with pytest.raises(InvalidActionError, match=r"'\\ud800' cannot be written in UTF-8"):
+            env.step("\ud800")
+
     def test_the_empty_text_where_there_is_no_end_token(self):
         env = started(action="strings", end=False)
         with pytest.raises(InvalidActionError, match="is empty, and small has no end token"):
@@ -229,7 +235,7 @@ class TestStrings:
         for mask in ("info", "observation", "method"):
             with pytest.raises(ValueError, match="texts have no mask: leave out mask='"):
                 TextEnv(task(), action="strings", mask=mask)
-        with pytest.raises(TextenvError, match="no mask"):
+        with pytest.raises(TextenvError, match="no mask: where one is needed, use"):
             started(action="strings").action_masks()
 
     def test_faults_of_some_tokens(self):

@@ -23,7 +23,7 @@ from textenv.errors import (
 from textenv.models import TabularLM
 from textenv.plugins import Held
 from textenv.rewards import length
-from textenv.vocabulary import CharacterVocabulary, WordVocabulary
+from textenv.vocabulary import CharacterVocabulary, TokenizerVocabulary, WordVocabulary
 
 
 def importable(completions, **columns):
@@ -35,7 +35,8 @@ class TestKeywords:
         ("keywords", "error", "message"),
         [
             ({"observation": "token"}, UnknownNameError, "no observation .*'token'.*'tokens'"),
-            ({"observation": "tokens:3"}, ValueError, r"'tokens' takes \(\)"),
+            ({"observation": "tokens:3"}, ValueError, "'tokens' takes no numbers, got 'tokens:3'"),
+            ({"action": "candidates"}, ValueError, 'candidates:k, as in "candidates:32", got'),
             ({"observation": "tokens:x"}, ValueError, "'x' is no number"),
             ({"observation": 3}, ValueError, 'a dict with "name", got 3'),
             ({"observation": {"k": 3}}, ValueError, 'a dict with "name"'),
@@ -48,6 +49,8 @@ class TestKeywords:
             ({"reward": 3}, TypeError, "a reward must be"),
             ({"lm": "review"}, UnknownNameError, "Did you mean 'reviews'"),
             ({"lm": 3}, ValueError, "expected lm= to be a name, a folder or"),
+            ({"lm": ""}, UnknownNameError, "called ''. Known: reviews, smollm2"),
+            ({"end": "x"}, ValueError, "expected end= to be True or False, got 'x'"),
             ({"mask": "infos"}, ValueError, "expected mask= to be one of"),
             ({"reward_fault": "ignore"}, ValueError, "raise, penalise, skip"),
             ({"reward_fault": "penalise"}, ValueError, "fault_reward"),
@@ -198,6 +201,33 @@ def test_an_empty_prompt_of_a_model_with_a_start_token():
         env.reset(options={"prompt": ""})
     with pytest.raises(ValueError, match="prompt 1 is empty"):
         gym.make("textenv/Sentiment-v0", prompts=["The film", "  "])
+
+
+def test_a_named_model_is_not_pickled_but_loaded_again():
+    env = gym.make("textenv/ILoveYou-v0", lm="reviews", observation="hidden").unwrapped
+    observation, _ = env.reset(seed=0)
+    pickled = pickle.dumps(env)
+    assert len(pickled) < 1_000_000  # its weights have 2,258,928 bytes, in float16
+    again = pickle.loads(pickled)
+    assert again.lm is not env.lm
+    np.testing.assert_array_equal(again.reset(seed=0)[0], observation)
+    held = TextEnv("ILoveYou", lm=TabularLM(4))
+    assert isinstance(pickle.loads(pickle.dumps(held)).lm, TabularLM)  # nobody else has it
+
+
+def test_each_prompt_is_encoded_once(monkeypatch):
+    """A tokenizer takes a while for two thousand of them."""
+    encoded = []
+
+    def encode(self, text, **settings):
+        encoded.append(text)
+        return own(self, text, **settings)
+
+    own = TokenizerVocabulary._encode
+    monkeypatch.setattr(TokenizerVocabulary, "_encode", encode)
+    prompts = ["The film", "A film", "It is"]
+    gym.make("textenv/Sentiment-v0", prompts=prompts)
+    assert sorted(encoded) == sorted(["", *prompts])
 
 
 @pytest.mark.parametrize(

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import copy
+import json
 import shutil
 
 import gymnasium as gym
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import (
     LlamaConfig,
@@ -23,7 +25,7 @@ from textenv.catalogue import ModelHandle
 from textenv.errors import TextenvError, UnknownNameError
 from textenv.limits import check_length, check_room, max_positions
 from textenv.mdp import Rules, align_prompts, align_written
-from textenv.models import CausalLM, Prefixes, load
+from textenv.models import LSTMLM, CausalLM, Prefixes, load
 from textenv.models.seq2seq import Seq2SeqLM
 from textenv.task import Task
 from textenv.vocabulary import WordVocabulary, load_vocabulary
@@ -57,6 +59,14 @@ def write(folder, model=None, tokens=None):
     (llama() if model is None else model).save_pretrained(folder)
     (tokenizer() if tokens is None else tokens).save_pretrained(folder)
     return folder
+
+
+def reconfigured(folder, to, setting, value):
+    """A copy of a folder with another setting in its config.json."""
+    shutil.copytree(folder, to)
+    config = json.loads((to / "config.json").read_text())
+    (to / "config.json").write_text(json.dumps(config | {setting: value}))
+    return to
 
 
 @pytest.fixture(scope="module")
@@ -166,6 +176,8 @@ class TestRefused:
             ((llama(), tokenizer()), {"device": "cpu"}, "leaves the model as it is"),
             ((llama(), "gpt2"), {}, "expected tokenizer= to be .* got str"),
             ((3, tokenizer()), {}, "got int"),
+            ((llama().model, tokenizer()), {}, "head, got LlamaModel: .* AutoModelForC"),
+            (("",), {}, "called ''. Known: reviews, smollm2"),
             (("reviews", tokenizer()), {}, "brings its own tokenizer"),
             (("reviews",), {"device": "gpu"}, "expected device= to be 'cpu', .* got 'gpu'"),
             (("reviews",), {"dtype": "int8"}, "expected dtype= to be one of .* got 'int8'"),
@@ -178,8 +190,9 @@ class TestRefused:
 
     @pytest.mark.skipif(torch.cuda.is_available(), reason="CUDA is there")
     def test_a_device_that_is_not_there(self):
-        with pytest.raises(TextenvError, match=r"\['cpu'.* got 'cuda'.* device='auto'"):
-            load("reviews", device="cuda")
+        for device in ("cuda", "meta"):
+            with pytest.raises(TextenvError, match=rf"\['cpu'.* got '{device}'.* device='auto'"):
+                load("reviews", device=device)
 
     def test_a_hugging_face_model_without_its_tokenizer_as_lm(self):
         for lm in (llama(), (llama(), tokenizer())):
@@ -216,6 +229,45 @@ class TestRefused:
         weights.write_bytes(weights.read_bytes()[:1000])
         with pytest.raises(TextenvError, match="holds no causal language model"):
             load(tmp_path / "half")
+
+    @pytest.mark.parametrize(
+        ("setting", "value", "message"),
+        [
+            ("num_hidden_layers", 3, r"model\.layers\.2\.input_.* is missing; .* and 6 more"),
+            ("vocab_size", V + 4, r"lm_head\.weight is \(12, 32\), not \(13, 32\)"),
+        ],
+    )
+    def test_weights_that_config_json_does_not_describe(
+        self, folder, tmp_path, setting, value, message
+    ):
+        """The library would draw them at random."""
+        changed = reconfigured(folder, tmp_path / "changed", setting, value)
+        with pytest.raises(TextenvError, match=message):
+            load(changed)
+
+    @pytest.mark.parametrize(
+        ("setting", "value", "message"),
+        [
+            ("width", 9, r"size mismatch for embedding\.weight"),
+            ("layers", 1, r"Unexpected key.*lstm\.bias_hh_l1"),
+            ("layers", 3, r"Missing key.*lstm\.weight_ih_l2"),
+            ("colour", 3, "unexpected keyword argument 'colour'"),
+        ],
+    )
+    def test_weights_of_ours_that_config_json_does_not_describe(
+        self, tmp_path, setting, value, message
+    ):
+        LSTMLM(5, 8, 2).save_pretrained(tmp_path / "lstm")
+        changed = reconfigured(tmp_path / "lstm", tmp_path / "changed", setting, value)
+        with pytest.raises(TextenvError, match=f"(?s)holds no whole LSTMLM: .*{message}"):
+            load(changed)
+
+    def test_a_tied_head_is_not_missed(self, tmp_path):
+        """Stored once, under the embedding's name."""
+        tied = write(tmp_path / "tied", llama(tie_word_embeddings=True))
+        assert "lm_head.weight" not in load_file(tied / "model.safetensors")
+        loaded = load(tied).model
+        assert loaded.lm_head.weight is loaded.model.embed_tokens.weight
 
 
 class TestWhereTaskAndModelMeet:
@@ -258,6 +310,7 @@ class TestWhereTaskAndModelMeet:
             ({"model_type": "gemma3", "text_config": {"max_position_embeddings": 10}}, 10),
             ({"model_type": "t5", "n_positions": 10}, None),
             ({"model_type": "tabular"}, None),
+            ({"model_type": "xlnet", "max_position_embeddings": -1}, None),
             (llama(max_position_embeddings=10).config, 10),
         ],
     )

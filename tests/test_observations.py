@@ -19,7 +19,7 @@ from textenv import Hidden, Probabilities, Text, TextEnv, TextVectorEnv
 from textenv.errors import TextenvError
 from textenv.models import TabularLM
 from textenv.spaces import UnicodeText
-from textenv.vocabulary import ByteVocabulary
+from textenv.vocabulary import ByteVocabulary, WordVocabulary
 
 CHINESE = "textenv/ILoveYou-v0"
 
@@ -209,6 +209,9 @@ class TestUnicodeText:
         assert pickle.loads(pickle.dumps(space)) == space
         assert space != UnicodeText()
         assert space != gym.spaces.Text(3)
+        assert space == UnicodeText(task().vocabulary)
+        assert hash(space) == hash(UnicodeText(task().vocabulary))
+        assert space != UnicodeText(WordVocabulary(["a", "b", "c", "?"], end="$"))
         assert not space.is_np_flattenable
         batch = batch_space(space, 3)
         assert isinstance(batch, gym.spaces.Tuple)

@@ -117,6 +117,16 @@ def slow(model, prefixes, row):
     return logits, output.decoder_hidden_states[-1][0, -1]
 
 
+@pytest.mark.parametrize(("prompt", "written"), [(32, 1), (2, 33)])
+def test_more_tokens_than_positions(prompt, written):
+    """A prompt and its end token, or what is written: 33 of one text."""
+    model = make("bart")
+    tokens = np.full((1, prompt + written), 4)
+    for ask in (model.next, model.score):
+        with pytest.raises(ValueError, match=r"has 32 positions, and .* to read 3[34] tokens"):
+            ask(Prefixes(tokens, prompt, V, np.array([written])))
+
+
 @pytest.mark.parametrize("in_step", [True, False])
 @pytest.mark.parametrize("kind", KINDS)
 def test_next_is_the_librarys_own_forward_of_each_row_alone(kind, in_step):

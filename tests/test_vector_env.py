@@ -389,6 +389,19 @@ class TestStates:
         assert envs.text == ["a", "b"]
         assert envs.step([0, 2])[1].tolist() == [2.0, 1.0]
 
+    def test_the_draws_go_on_where_they_were(self):
+        """Blocks of 64 draws end on the way."""
+        envs = TextVectorEnv(2, task(prompts=["a", "b", "a b"]))
+        envs.reset(seed=5)
+        state, draws = envs.state, envs.random_state
+        twin = TextVectorEnv(2, task(prompts=["a", "b", "a b"]))
+        twin.set_state(state)
+        twin.random_state = draws
+        for _ in range(100):
+            np.testing.assert_array_equal(twin.reset()[0], envs.reset()[0])
+        with pytest.raises(ValueError, match="expected the draws of 3 rows, got 2"):
+            TextVectorEnv(3, task()).random_state = draws
+
     def test_columns_are_a_part_of_the_state(self):
         made = task(reward=exact_match("x"))
         envs = TextVectorEnv(2, made)

@@ -21,6 +21,8 @@ from textenv.vocabulary import TokenizerVocabulary, Vocabulary, load_vocabulary
 SHIPPED = {name: Path(__file__).parent / "data" / name for name in ("reviews", "translator")}
 NAMES = (*SHIPPED, "smollm2")
 
+ADAPTER = "adapter_config.json"  # PEFT's
+STATE = "state.json"  # an agent's
 _SAFETENSORS = ("model.safetensors", "model.safetensors.index.json")
 _PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl", "*.pickle")
 
@@ -30,6 +32,7 @@ def folder_of(name: str, *, weights: bool = True) -> Path:
 
     Args:
         name: "reviews", "smollm2", a folder, a .gguf file, or `owner/name` on the Hugging Face Hub.
+            Of the checkpoint of an agent it is its policy's folder; of an adapter its base's.
         weights: Whether the weights are needed, or the vocabulary alone.
 
     Raises:
@@ -40,15 +43,20 @@ def folder_of(name: str, *, weights: bool = True) -> Path:
         return SHIPPED[name]
     if name == "smollm2":
         return smollm2.converted()
+    adapter = adapter_of(name)
+    if adapter is not None:
+        return folder_of(base_of(adapter), weights=weights)
     path = Path(name)
-    if path.is_dir():
+    if name and path.is_dir():  # Path("") is the folder that we are in
+        if (path / STATE).is_file() and (path / "policy").is_dir():
+            path /= "policy"
         _check_folder(path)
         return path
     if path.suffix.lower() == ".gguf":
         if not path.is_file():
             raise TextenvError(f"there is no file {name!r}")
         return gguf.converted(path)
-    if path.is_file() or not is_hub_id(name):
+    if not name or path.is_file() or not is_hub_id(name):
         raise UnknownNameError("language model (or folder with one)", name, NAMES)
     folder = snapshot(name, weights=weights)
     if weights:
@@ -56,8 +64,47 @@ def folder_of(name: str, *, weights: bool = True) -> Path:
     return folder
 
 
+def adapter_of(name: str) -> Path | None:
+    """Return the folder of an adapter: a folder itself, or of the agent that is saved there.
+
+    None: the name means none.
+    """
+    path = Path(name)
+    if not name or name in NAMES:
+        return None
+    if (path / STATE).is_file() and (path / "adapter").is_dir():
+        return path / "adapter"
+    whole = (path / "config.json").is_file()
+    return path if (path / ADAPTER).is_file() and not whole else None
+
+
+def base_of(adapter: Path) -> str:
+    """Return the name of the model that an adapter stands beside.
+
+    Raises:
+        TextenvError: it has none, or is itself an adapter; or PEFT's settings are damaged.
+    """
+    try:
+        base = json.loads((adapter / ADAPTER).read_text("utf-8"))["base_model_name_or_path"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise TextenvError(f"{str(adapter)!r} holds no whole adapter: {error}") from error
+    if not base:
+        raise TextenvError(
+            f"the adapter in {str(adapter)!r} was made for a model that was in memory only: load "
+            "that model, then textenv.models.adapter_files.load_adapter(model, folder)"
+        )
+    if adapter_of(base) is not None:
+        raise TextenvError(f"the adapter in {str(adapter)!r} stands beside an adapter, {base!r}")
+    return base
+
+
 def _check_folder(folder: Path) -> None:
     """Refuse a folder without a model, and one whose weights are pickles."""
+    if (folder / STATE).is_file() and (folder / "training.pt").is_file():
+        raise TextenvError(
+            f"{str(folder)!r} is a checkpoint inside a run, which holds no whole model: the one "
+            "that a finished run has trained is in RUN/checkpoint"
+        )
     missing = [] if (folder / "config.json").is_file() else ["config.json"]
     if not any((folder / file).is_file() for file in _SAFETENSORS):
         pickles = sorted(path.name for each in _PICKLES for path in folder.glob(each))
@@ -166,6 +213,10 @@ class ModelHandle:
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
         return self
+
+    def __getstate__(self) -> dict[str, Any]:
+        """A named model is left out: it is loaded again when it is needed."""
+        return self.__dict__ | ({"_model": None} if self._name else {})
 
 
 def _no_model(lm: Any) -> str:

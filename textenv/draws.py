@@ -6,8 +6,12 @@ environment seeded s draws what a single environment seeded s + i draws.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
+from gymnasium.utils import seeding
 
 BLOCK = 64
 
@@ -63,3 +67,25 @@ class RowDraws:
         drawn = self._drawn[rows, self._used[rows]]
         self._used[rows] += 1
         return drawn
+
+    @property
+    def state(self) -> dict[str, Any]:
+        """A copy of all that decides which prompts come.
+
+        `generators`: a list of B states, None where a row has no generator yet; `drawn`, int64
+        [B, 64], and `used`, int64 [B]: what is drawn ahead, and how much of it is used.
+        """
+        states = [own and own.bit_generator.state for own in self._generators]
+        return {"generators": states, "drawn": self._drawn.copy(), "used": self._used.copy()}
+
+    @state.setter
+    def state(self, state: Mapping[str, Any]) -> None:
+        rows = len(self._generators)
+        if len(state["generators"]) != rows:
+            raise ValueError(f"expected the draws of {rows} rows, got {len(state['generators'])}")
+        generators = [own and seeding.np_random()[0] for own in state["generators"]]
+        for generator, own in zip(generators, state["generators"], strict=True):
+            if generator is not None:
+                generator.bit_generator.state = own
+        self._generators = generators
+        self._drawn[:], self._used[:] = state["drawn"], state["used"]

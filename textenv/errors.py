@@ -57,7 +57,7 @@ class MissingExtraError(TextenvError, ImportError):
 
 
 class InvalidActionError(TextenvError, ValueError):
-    """An action is not an integer of the action space."""
+    """An action is none of the action space, or cannot be written."""
 
 
 class ResetNeededError(TextenvError, RuntimeError):

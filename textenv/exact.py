@@ -18,11 +18,21 @@ import numpy as np
 from textenv import mdp
 from textenv.actions import Candidates
 from textenv.asking import rank, with_end
-from textenv.enumeration import Array, Level, enumerate_levels, take
+from textenv.enumeration import Array, enumerate_levels, take
+from textenv.levels import (
+    Key,
+    ask_policy,
+    backward,
+    best_texts,
+    by_prefix,
+    evaluate,
+    prefixes_of,
+    probabilities_of,
+    reached_by,
+)
 from textenv.prefixes import Prefixes
 from textenv.task import Task
 
-Key = tuple[Any, ...]
 LIMIT = 200_000  # texts; a task of this size takes a few seconds
 
 
@@ -80,7 +90,7 @@ def value(task: Task, policy: Any, *, limit: int = LIMIT) -> float:
         TooLargeError: the task has more than `limit` texts.
     """
     levels = enumerate_levels(task, limit)
-    state_values, _ = _evaluate(levels, _probabilities(task, levels, policy))
+    state_values, _ = evaluate(levels, probabilities_of(task, levels, policy))
     return float(state_values[0].mean())
 
 
@@ -91,8 +101,8 @@ def values(task: Task, policy: Any, *, limit: int = LIMIT) -> Values:
         TooLargeError: the task has more than `limit` texts.
     """
     levels = enumerate_levels(task, limit)
-    state_values, action_values = _evaluate(levels, _probabilities(task, levels, policy))
-    return Values(*_by_prefix(task, levels, state_values, action_values))
+    state_values, action_values = evaluate(levels, probabilities_of(task, levels, policy))
+    return Values(*by_prefix(task, levels, state_values, action_values))
 
 
 def optimum(task: Task, *, allowed: Any = None, limit: int = LIMIT) -> Optimum:
@@ -114,15 +124,15 @@ def optimum(task: Task, *, allowed: Any = None, limit: int = LIMIT) -> Optimum:
     levels = enumerate_levels(task, limit)
     forbidden = [np.zeros_like(level.rewards) for level in levels]
     if allowed is not None:
-        open_to_it = _probabilities(task, levels, allowed)
+        open_to_it = probabilities_of(task, levels, allowed)
         forbidden = [np.where(row > 0, 0.0, -np.inf) for row in open_to_it]
-    state_values, action_values = _backward(levels, lambda q, depth: (q + forbidden[depth]).max(1))
+    state_values, action_values = backward(levels, lambda q, depth: (q + forbidden[depth]).max(1))
     best = [
-        _best_texts(task, levels, state_values, forbidden, root)
+        best_texts(task, levels, state_values, forbidden, root)
         for root in range(len(state_values[0]))
     ]
     texts = best[0] if len(best) == 1 else best
-    return Optimum(*_by_prefix(task, levels, state_values, action_values), texts)
+    return Optimum(*by_prefix(task, levels, state_values, action_values), texts)
 
 
 def candidates(task: Task, policy: Any, k: int) -> Callable[[Prefixes], Array]:
@@ -148,7 +158,7 @@ def candidates(task: Task, policy: Any, k: int) -> Callable[[Prefixes], Array]:
     end, nothing = task.rules.end_token, task.rules.nothing
 
     def restricted(prefixes: Prefixes) -> Array:
-        probabilities = _ask(policy, prefixes)
+        probabilities = ask_policy(policy, prefixes)
         with np.errstate(divide="ignore"):
             log_probs = np.log(probabilities)
         chosen = rank(np.tile(np.arange(nothing), (len(prefixes), 1)), log_probs, k, nothing)
@@ -184,14 +194,14 @@ def gradient(task: Task, policy: Any, *, limit: int = LIMIT) -> Array:
             f"{type(policy).__name__}"
         )
     levels = enumerate_levels(task, limit)
-    probabilities = _probabilities(task, levels, policy)
-    state_values, action_values = _evaluate(levels, probabilities)
-    reached = _reached(levels, probabilities)
+    probabilities = probabilities_of(task, levels, policy)
+    state_values, action_values = evaluate(levels, probabilities)
+    reached = reached_by(levels, probabilities)
     result = np.zeros(tuple(policy.logits.shape))
     for depth, level in enumerate(levels):
         advantages = action_values[depth] - state_values[depth][level.live, None]
         terms = reached[depth][level.live, None] * probabilities[depth] * advantages
-        np.add.at(result, policy.contexts(_prefixes(task, level)), terms)
+        np.add.at(result, policy.contexts(prefixes_of(task, level)), terms)
     return result
 
 
@@ -217,14 +227,14 @@ def kl_optimum(
     if not beta > 0:
         raise ValueError(f"expected beta > 0, got {beta}")
     levels = enumerate_levels(task, limit)
-    prior = _probabilities(task, levels, reference)
+    prior = probabilities_of(task, levels, reference)
     with np.errstate(divide="ignore"):
         log_prior = [np.log(rows) for rows in prior]
 
     def soft(q: Array, depth: int) -> Array:
         return beta * np.logaddexp.reduce(log_prior[depth] + q / beta, axis=1)
 
-    state_values, action_values = _backward(levels, soft)
+    state_values, action_values = backward(levels, soft)
     rows: dict[bytes, Array] = {}
     for depth, level in enumerate(levels):
         gain = (action_values[depth] - state_values[depth][level.live, None]) / beta
@@ -242,9 +252,9 @@ def kl(task: Task, policy: Any, reference: Any, *, limit: int = LIMIT) -> float:
         TooLargeError: the task has more than `limit` texts.
     """
     levels = enumerate_levels(task, limit)
-    probabilities = _probabilities(task, levels, policy)
-    prior = _probabilities(task, levels, reference)
-    reached = _reached(levels, probabilities)
+    probabilities = probabilities_of(task, levels, policy)
+    prior = probabilities_of(task, levels, reference)
+    reached = reached_by(levels, probabilities)
     total = 0.0
     for depth, level in enumerate(levels):
         p, q = probabilities[depth], prior[depth]
@@ -262,7 +272,7 @@ def enumerate_texts(task: Task, policy: Any, *, limit: int = LIMIT) -> Enumerati
         TooLargeError: the task has more than `limit` texts.
     """
     levels = enumerate_levels(task, limit)
-    reached = _reached(levels, _probabilities(task, levels, policy))
+    reached = reached_by(levels, probabilities_of(task, levels, policy))
     rewards = np.zeros((len(levels[0].state.tokens), task.rules.max_tokens))
     found: list[tuple[mdp.State, Array, Array]] = []
     for depth, level in enumerate(levels):
@@ -281,96 +291,3 @@ def enumerate_texts(task: Task, policy: Any, *, limit: int = LIMIT) -> Enumerati
         np.concatenate([entry[1] for entry in found]),
         np.concatenate([entry[2] for entry in found]),
     )
-
-
-def _probabilities(task: Task, levels: list[Level], policy: Any) -> list[Array]:
-    """π(·|s) of the live states of each level, [m, V]."""
-    answers = []
-    for level in levels:
-        if not len(level.live):
-            answers.append(level.rewards)
-            continue
-        answer = _ask(policy, _prefixes(task, level))
-        shape = (len(level.live), task.rules.vocabulary_size)
-        if answer.shape != shape or not (answer >= 0).all():
-            raise ValueError(f"expected probabilities of shape {shape}, ≥ 0, got {answer!r}")
-        if np.abs(answer.sum(axis=1) - 1).max() > 1e-4:
-            raise ValueError("the policy's probabilities do not sum to 1")
-        answers.append(answer)
-    return answers
-
-
-def _ask(policy: Any, prefixes: Prefixes) -> Array:
-    if not hasattr(policy, "next"):
-        return np.asarray(policy(prefixes), dtype=np.float64)
-    logits = policy.next(prefixes).logits
-    logits = np.asarray(logits.detach().cpu().numpy(), dtype=np.float64)
-    logits = np.exp(logits - logits.max(axis=1, keepdims=True))
-    return logits / logits.sum(axis=1, keepdims=True)
-
-
-def _evaluate(levels: list[Level], probabilities: list[Array]) -> tuple[list[Array], list[Array]]:
-    return _backward(levels, lambda q, depth: (probabilities[depth] * q).sum(axis=1))
-
-
-def _backward(
-    levels: list[Level], backup: Callable[[Array, int], Array]
-) -> tuple[list[Array], list[Array]]:
-    """V of all and Q of the live states of each level, from the end to the start."""
-    state_values: list[Array] = [np.zeros(len(level.state.tokens)) for level in levels]
-    action_values: list[Array] = [level.rewards for level in levels]
-    for depth in range(len(levels) - 2, -1, -1):
-        level = levels[depth]
-        action_values[depth] = level.rewards + state_values[depth + 1][level.children]
-        state_values[depth][level.live] = backup(action_values[depth], depth)
-    return state_values, action_values
-
-
-def _reached(levels: list[Level], probabilities: list[Array]) -> list[Array]:
-    """d(s), the probability to pass through each state."""
-    roots = len(levels[0].state.tokens)
-    reached = [np.full(roots, 1 / roots)]
-    for depth, level in enumerate(levels[:-1]):
-        reached.append((reached[depth][level.live, None] * probabilities[depth]).reshape(-1))
-    return reached
-
-
-def _prefixes(task: Task, level: Level) -> Prefixes:
-    return Prefixes.of(task.rules, take(level.state, level.live))
-
-
-def _by_prefix(
-    task: Task, levels: list[Level], state_values: list[Array], action_values: list[Array]
-) -> tuple[dict[Key, float], dict[Key, Array]]:
-    by_state: dict[Key, float] = {}
-    by_action: dict[Key, Array] = {}
-    for depth, level in enumerate(levels):
-        for place, row in enumerate(level.live.tolist()):
-            start = task.rules.prompt_length
-            written = tuple(level.state.tokens[row, start : start + depth].tolist())
-            index = int(level.state.prompt_index[row])
-            key = written if len(task.prompts) == 1 else (index, written)
-            by_state[key] = float(state_values[depth][row])
-            by_action[key] = action_values[depth][place]
-    return by_state, by_action
-
-
-def _best_texts(
-    task: Task, levels: list[Level], state_values: list[Array], forbidden: list[Array], root: int
-) -> list[str]:
-    """All texts that reach V* from one root."""
-    reached, texts = np.array([root]), []
-    for depth, level in enumerate(levels):
-        place = {row: number for number, row in enumerate(level.live.tolist())}
-        following: list[int] = []
-        for row in reached.tolist():
-            if row not in place:
-                ids = mdp.text_ids(task.rules, level.state.tokens[row])
-                texts.append(task.vocabulary.decode(ids))
-                continue
-            children = level.children[place[row]]
-            q = level.rewards[place[row]] + state_values[depth + 1][children]
-            q = q + forbidden[depth][place[row]]
-            following += children[q >= state_values[depth][row] - 1e-12].tolist()
-        reached = np.array(following, dtype=np.int64)
-    return texts

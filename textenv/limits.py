@@ -41,7 +41,7 @@ def max_positions(config: Any) -> int | None:
     if fields.get("model_type") in _WITHOUT_LIMIT:
         return None
     for name in ("max_position_embeddings", "n_positions", "max_seq_len"):
-        if isinstance(fields.get(name), int):
+        if isinstance(fields.get(name), int) and fields[name] > 0:  # XLNet says −1: no limit
             return int(fields[name])
     inner = fields.get("text_config")  # of models that see pictures too
     return max_positions(inner) if inner else None

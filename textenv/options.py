@@ -40,7 +40,7 @@ def begin(
     if options.get("prompt") is not None:
         index = -1
         ids = task.encode_prompt(options["prompt"], f"the prompt{where}")
-        if task.has_prompts and (not ids or not task.is_text(options["prompt"])):
+        if task.has_prompts and not task.is_text(ids):
             raise ValueError(f"the prompt{where} is empty, but {task.name} writes after prompts")
         prompt = mdp.align_prompts(rules, [ids], f"the prompt{where}")[0]
     else:

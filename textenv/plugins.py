@@ -71,7 +71,7 @@ class Plugin(ABC):
         try:
             inspect.signature(known[name]).bind(*arguments, **keywords)
         except TypeError as error:
-            takes = inspect.signature(known[name])
+            takes = _form(name, known[name])
             raise ValueError(f"{kind} {name!r} takes {takes}, got {value!r}: {error}") from error
         return known[name](*arguments, **keywords)
 
@@ -138,6 +138,15 @@ def to_json_form(value: Any) -> Any:
     except TypeError:
         return value if isinstance(value, Held) else Held(value)
     return value
+
+
+def _form(name: str, plugin: type[Plugin]) -> str:
+    """How a plug-in is written as a string."""
+    numbers = list(inspect.signature(plugin).parameters)
+    if not numbers:
+        return "no numbers"
+    example = ",".join("32" for _ in numbers)
+    return f'{name}:{",".join(numbers)}, as in "{name}:{example}"'
 
 
 def _number(kind: str, value: str, part: str) -> int | float:

@@ -66,7 +66,13 @@ class UnicodeText(gym.Space[str]):
         return True
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, UnicodeText) and self._key() == other._key()
+        if not isinstance(other, UnicodeText):
+            return False
+        return self.vocabulary is other.vocabulary or self._key() == other._key()
+
+    def __hash__(self) -> int:
+        own = self.vocabulary
+        return hash(() if own is None else (type(own), own.size))
 
     def __repr__(self) -> str:
         return "UnicodeText()"
@@ -79,8 +85,12 @@ class UnicodeText(gym.Space[str]):
         return copy
 
     def _key(self) -> tuple[Any, ...]:
+        """What samples are made of."""
         own = self.vocabulary
-        return () if own is None else (type(own), own.size)
+        if own is None:
+            return ()
+        special = (own.end_token, own.start_token, own.suppressed_tokens)
+        return type(own), [own.token(number) for number in range(own.size)], special
 
     def _characters(self) -> Iterator[str]:
         for _ in range(self.np_random.integers(SAMPLED_LENGTH + 1)):

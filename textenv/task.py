@@ -38,7 +38,7 @@ class Task:
 
     Raises:
         ValueError: no prompts, a prompt that is no text, too long, or has no tokens where the
-            others have some; columns of another length.
+            others have some; columns of another length; `end` is no bool.
     """
 
     name: str
@@ -60,12 +60,14 @@ class Task:
                 f"prompts must be a list with at least one text, got {self.prompts!r}; "
                 'a task without prompts has prompts=[""]'
             )
+        if not isinstance(self.end, bool | np.bool_):
+            raise ValueError(f"expected end= to be True or False, got {self.end!r}")
         object.__setattr__(self, "prompts", tuple(self.prompts))  # the caller's list may change
         for number, prompt in enumerate(self.prompts):
             if not isinstance(prompt, str):
                 raise ValueError(f"prompt {number} is no text but {prompt!r}")
-        for number, prompt in enumerate(self.prompts):
-            if self.has_prompts and not self.is_text(prompt):
+        for number, ids in enumerate(self.prompt_ids):
+            if self.has_prompts and not self.is_text(ids):
                 raise ValueError(
                     f"prompt {number} is empty while the task has {len(self.prompts)} prompts: "
                     'take it out, or use prompts=[""] alone for a task without prompts'
@@ -121,11 +123,15 @@ class Task:
     @property
     def has_prompts(self) -> bool:
         """Whether the task writes after prompts; a lone empty one is none."""
-        return len(self.prompts) > 1 or self.is_text(self.prompts[0])
+        return len(self.prompts) > 1 or self.is_text(self.prompt_ids[0])
 
-    def is_text(self, prompt: str | Sequence[int]) -> bool:
-        """Whether a prompt has tokens of its own, not only what stands before every text."""
-        return bool(self.vocabulary.encode(prompt) if isinstance(prompt, str) else len(prompt))
+    def is_text(self, ids: Sequence[int]) -> bool:
+        """Whether an encoded prompt has tokens of its own, not only what stands before all."""
+        return list(ids) not in ([], self._empty_prompt)
+
+    @cached_property
+    def _empty_prompt(self) -> list[int]:
+        return self.vocabulary.encode_prompt("")
 
     def encode_prompt(self, text: str | Sequence[int], what: str) -> list[int]:
         """Turn a prompt that a caller gave, text or ids, into ids; errors as in `encode`."""

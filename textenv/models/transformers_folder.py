@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -53,16 +53,47 @@ def read_folder(kind: Any, folder: str | Path, what: str) -> Any:
         what: What it should be, for the error.
 
     Raises:
-        TextenvError: the folder holds no such model.
+        TextenvError: the folder holds no such model, or not all of its weights.
     """
     try:
         with no_progress_bar():
-            model = kind.from_pretrained(
-                str(folder), dtype=torch.float32, use_safetensors=True, local_files_only=True
+            model, found = kind.from_pretrained(
+                str(folder),
+                dtype=torch.float32,
+                use_safetensors=True,
+                local_files_only=True,
+                ignore_mismatched_sizes=True,  # so that they are reported, and refused below
+                output_loading_info=True,
             )
-    except (OSError, ValueError, SafetensorError) as error:
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         raise TextenvError(f"{str(folder)!r} holds no {what}: {error}") from error
+    check_whole(found, str(folder))
     return model.eval()
+
+
+def check_whole(found: Mapping[str, Any], where: str) -> None:
+    """Refuse a model of which the library has drawn some weights at random.
+
+    A head that is tied to the embedding is no weight of its own and is not missed.
+
+    Args:
+        found: The library's `output_loading_info`.
+        where: The folder or file, for the error.
+
+    Raises:
+        TextenvError: weights are missing, or have another shape than config.json says.
+    """
+    wrong = [f"{name} is missing" for name in sorted(found["missing_keys"])]
+    wrong += [
+        f"{name} is {tuple(stored)}, not {tuple(wanted)}"
+        for name, stored, wanted in sorted(found["mismatched_keys"])
+    ]
+    if wrong:
+        more = f" and {len(wrong) - 3} more" if len(wrong) > 3 else ""
+        raise TextenvError(
+            f"the weights in {where!r} are not those that its configuration describes: "
+            f"{'; '.join(wrong[:3])}{more}. Take both from the same model"
+        )
 
 
 @contextmanager

@@ -48,16 +48,17 @@ def read(path: Path) -> tuple[Any, Any]:
     from gguf import GGUFReader
     from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
 
-    from textenv.models.transformers_folder import no_progress_bar
+    from textenv.models.transformers_folder import check_whole, no_progress_bar
 
     try:
         with no_progress_bar():
             tokenizer = AutoTokenizer.from_pretrained(str(path.parent), gguf_file=path.name)
-            model = AutoModelForCausalLM.from_pretrained(
+            model, found = AutoModelForCausalLM.from_pretrained(
                 str(path.parent),
                 gguf_file=path.name,
                 dtype="float32",
                 quantization_config=GgufConfig(dequantize=True),  # else it cannot be saved
+                output_loading_info=True,
             )
             reader = GGUFReader(path)
             tokens = reader.get_field("tokenizer.ggml.tokens")
@@ -69,6 +70,7 @@ def read(path: Path) -> tuple[Any, Any]:
             f"{str(path)!r} cannot be read as a language model in the GGUF format; it is damaged, "
             f"not whole or of an unknown kind ({type(error).__name__}: {error})"
         ) from error
+    check_whole(found, str(path))
     if tokens is not None:
         tokenizer = _without_foreign_tokens(tokenizer, len(tokens.data))
     if splitting is not None and splitting.contents() in _DIGITS_APART:

@@ -6,10 +6,9 @@ B = rows.
 
 from __future__ import annotations
 
-import contextlib
 import copy
 import functools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import gymnasium as gym
@@ -17,7 +16,6 @@ import numpy as np
 from gymnasium import spaces
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 from gymnasium.vector.utils import batch_space
-from gymnasium.wrappers import TimeLimit
 
 from textenv.errors import InvalidActionError, ResetNeededError
 from textenv.observations import Tokens
@@ -29,11 +27,10 @@ from textenv.testing.compare import (
     refused,
     vandalise,
 )
+from textenv.testing.pair import Make, Pair
 from textenv.vector_env import TextVectorEnv
 
 RESET_ANYWAY = 0.1  # how often a row is reset though it goes on
-
-Make = Callable[..., Any]
 
 
 def check_vector_env(
@@ -77,7 +74,7 @@ def check_vector_env(
         make_vector = functools.partial(gym.make_vec, make_vector)
     if make_single is None:
         raise ValueError("make_vector is a function: make_single= is needed beside it")
-    pair = _Pair(make_vector, make_single, keywords, seed, tolerance)
+    pair = Pair(make_vector, make_single, keywords, seed, tolerance)
     with global_generators_untouched("the vector environment"):
         for rows in (num_envs,) if isinstance(num_envs, int) else num_envs:
             for mode in AutoresetMode:
@@ -92,53 +89,7 @@ def check_vector_env(
             _check_refused(pair, rows)
 
 
-class _Pair:
-    """How to make the vector environment, and its yardstick."""
-
-    def __init__(
-        self, vector: Make, single: Make, keywords: dict[str, Any], seed: int, tolerance: float
-    ) -> None:
-        self._vector, self._single, self._keywords = vector, single, keywords
-        self.seed, self.tolerance = seed, tolerance
-
-    @contextlib.contextmanager
-    def ours(self, rows: int, mode: AutoresetMode, **keywords: Any) -> Iterator[TextVectorEnv]:
-        keywords = {**self._keywords, **keywords}
-        with contextlib.closing(
-            self._vector(num_envs=rows, autoreset_mode=mode, **keywords)
-        ) as envs:
-            yield envs.unwrapped
-
-    @contextlib.contextmanager
-    def singles(
-        self, rows: int, mode: AutoresetMode, limit: int | None = None
-    ) -> Iterator[SyncVectorEnv]:
-        def make() -> gym.Env:
-            env = self._single(**self._keywords)
-            return env if limit is None else TimeLimit(env, limit)
-
-        with contextlib.closing(SyncVectorEnv([make] * rows, autoreset_mode=mode)) as envs:
-            yield envs
-
-    def expect_same(self, ours: Any, expected: Any, what: str) -> None:
-        """Compare what reset or step returned, infos row by row."""
-        rows = len(ours[1]) if len(ours) == 5 else None
-        names = ("observation", "reward", "terminated", "truncated")
-        for name, a, b in zip(names, ours[:-1], expected[:-1], strict=False):
-            expect_same(a, b, f"{name} of {what}", self.tolerance)
-        if rows is None:
-            first = ours[0]
-            rows = len(next(iter(first.values())) if isinstance(first, dict) else first)
-        for row in range(rows):
-            expect_same(
-                _info_of(ours[-1], row),
-                _info_of(expected[-1], row),
-                f"info of row {row} of {what}",
-                self.tolerance,
-            )
-
-
-def _check_against_singles(pair: _Pair, rows: int, mode: AutoresetMode, steps: int) -> None:
+def _check_against_singles(pair: Pair, rows: int, mode: AutoresetMode, steps: int) -> None:
     with pair.ours(rows, mode) as ours, pair.singles(rows, mode) as singles:
         for name, space in {
             "observation_space": singles.single_observation_space,
@@ -151,7 +102,7 @@ def _check_against_singles(pair: _Pair, rows: int, mode: AutoresetMode, steps: i
         _check_run(pair, ours, singles, mode, steps)
 
 
-def _check_time_limit(pair: _Pair, rows: int, mode: AutoresetMode, steps: int) -> None:
+def _check_time_limit(pair: Pair, rows: int, mode: AutoresetMode, steps: int) -> None:
     with pair.ours(rows, mode) as ours:
         limit = max(1, ours.task.rules.max_tokens // 2)
     with (
@@ -162,7 +113,7 @@ def _check_time_limit(pair: _Pair, rows: int, mode: AutoresetMode, steps: int) -
 
 
 def _check_run(
-    pair: _Pair, ours: TextVectorEnv, singles: SyncVectorEnv, mode: AutoresetMode, steps: int
+    pair: Pair, ours: TextVectorEnv, singles: SyncVectorEnv, mode: AutoresetMode, steps: int
 ) -> None:
     what = f"{ours.num_envs} rows with {mode.value}"
     generator = np.random.default_rng(pair.seed)
@@ -188,7 +139,7 @@ def _check_run(
         ended = result[2] | result[3]
 
 
-def _check_deferred(pair: _Pair, rows: int, mode: AutoresetMode, steps: int) -> None:
+def _check_deferred(pair: Pair, rows: int, mode: AutoresetMode, steps: int) -> None:
     generator = np.random.default_rng(pair.seed)
     expected: dict[int, float] = {}
     with pair.ours(rows, mode) as now, pair.ours(rows, mode, scoring="deferred") as later:
@@ -214,7 +165,7 @@ def _check_deferred(pair: _Pair, rows: int, mode: AutoresetMode, steps: int) -> 
         expect_same(later.score(), {}, "score() when nothing ended since")
 
 
-def _check_before_reset(pair: _Pair, rows: int) -> None:
+def _check_before_reset(pair: Pair, rows: int) -> None:
     with pair.ours(rows, AutoresetMode.NEXT_STEP) as ours:
         with refused(ResetNeededError, "step() before reset()"):
             ours.step(np.zeros(rows, dtype=np.int64))
@@ -222,7 +173,7 @@ def _check_before_reset(pair: _Pair, rows: int) -> None:
             ours.reset(options={"reset_mask": np.ones(rows, dtype=np.bool_)})
 
 
-def _check_seeds_and_options(pair: _Pair, rows: int) -> None:
+def _check_seeds_and_options(pair: Pair, rows: int) -> None:
     """Lists of seeds, and options as one value and as a list, against singles one by one."""
     generator = np.random.default_rng(pair.seed)
     seeds = [int(seed) for seed in generator.permutation(1000)[:rows]]
@@ -250,7 +201,7 @@ def _check_seeds_and_options(pair: _Pair, rows: int) -> None:
                 expect_same(_state_of(ours, row), expected, f"row {row} after {options}")
 
 
-def _check_fresh(pair: _Pair, rows: int, mode: AutoresetMode, steps: int) -> None:
+def _check_fresh(pair: Pair, rows: int, mode: AutoresetMode, steps: int) -> None:
     with (
         pair.ours(rows, mode) as ours,
         pair.ours(rows, mode) as twin,
@@ -270,7 +221,7 @@ def _check_fresh(pair: _Pair, rows: int, mode: AutoresetMode, steps: int) -> Non
             results = [envs.step(actions) for envs in (ours, twin, lent)]
 
 
-def _check_state(pair: _Pair, rows: int) -> None:
+def _check_state(pair: Pair, rows: int) -> None:
     """`state`, `set_state` and deep copies come back to the same future, until a row ends."""
     generator = np.random.default_rng(pair.seed)
     with pair.ours(rows, AutoresetMode.DISABLED) as ours:
@@ -297,7 +248,7 @@ def _check_state(pair: _Pair, rows: int) -> None:
                 ours.reset(options={"reset_mask": ended})
 
 
-def _check_refused(pair: _Pair, rows: int) -> None:
+def _check_refused(pair: Pair, rows: int) -> None:
     with pair.ours(rows, AutoresetMode.NEXT_STEP) as ours:
         ours.reset(seed=pair.seed)
         before = ours.state
@@ -359,12 +310,3 @@ def _state_of(envs: TextVectorEnv, row: int) -> Any:
 
 def _tokens(observation: Any) -> Any:
     return observation.get("observation") if isinstance(observation, dict) else observation
-
-
-def _info_of(infos: dict[str, Any], row: int) -> dict[str, Any]:
-    """One row's own info out of a vector's: the keys that the row has, by their masks `_key`."""
-    own: dict[str, Any] = {}
-    for key, value in infos.items():
-        if infos.get(f"_{key}", {row: False})[row]:  # a mask itself has no mask
-            own[key] = _info_of(value, row) if isinstance(value, dict) else value[row]
-    return own
