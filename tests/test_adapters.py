@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import shutil
 import warnings
@@ -12,7 +13,10 @@ import torch
 
 from tests import tiny_models
 from tests.test_policy_gradient_update import agent_of, assert_equal
+from textenv.errors import TextenvError
 from textenv.models import CausalLM, Prefixes, load
+from textenv.models.adapter_base import fingerprint
+from textenv.models.adapter_files import load_adapter, save_adapter
 from textenv.models.adapters import (
     AdapterError,
     WithoutAdapter,
@@ -20,10 +24,8 @@ from textenv.models.adapters import (
     adapter_parameters,
     adapter_rank,
     add_adapter,
-    fingerprint,
     has_adapter,
-    load_adapter,
-    save_adapter,
+    merged,
 )
 
 KINDS = ["gpt2", "llama", "opt", "gpt_neox", "bloom"]  # gpt2 stores [in, out], the others [out, in]
@@ -92,6 +94,28 @@ def test_only_the_adapter_is_trained_and_switching_keeps_that():
     assert all(p.grad is not None for p in adapter_parameters(lm)[1:])
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("kind", KINDS)
+def test_beside_half_precision_it_is_float32(kind, dtype, tmp_path):
+    """A step of 1e-4 from 0.3 would be lost in bfloat16."""
+    base, lm = tiny_models.make(kind).to(dtype), tiny_models.make(kind).to(dtype)
+    add_adapter(lm, rank=2)
+    assert torch.equal(distributions(lm), distributions(base))
+    moved(lm)
+    lm.score(prefixes()).log_probs.sum().backward()
+    for parameter in adapter_parameters(lm):
+        assert parameter.dtype == parameter.grad.dtype == torch.float32
+        before = parameter.detach().clone()
+        with torch.no_grad():
+            parameter.add_(1e-4)
+        assert (parameter != before).all()
+    save_adapter(lm, tmp_path / "adapter")
+    load_adapter(base, tmp_path / "adapter")
+    assert_equal(adapter_parameters(base), adapter_parameters(lm))
+    assert torch.equal(distributions(base), distributions(lm))
+    assert next(merged(lm.model).parameters()).dtype == dtype
+
+
 def test_the_first_weights_follow_the_seed_alone():
     before = torch.get_rng_state()
     first = [tiny_models.make("gpt2") for _ in range(3)]
@@ -153,7 +177,7 @@ def test_an_adapter_for_another_base(tmp_path):
     other = tiny_models.make("gpt2")
     with torch.no_grad():
         next(other.parameters()).add_(1.0)
-    with pytest.raises(AdapterError, match=r"another base: .*GPT2.*this one is .*GPT2.*differ"):
+    with pytest.raises(AdapterError, match=r"weights of this base, .*GPT2.*, are not those"):
         load_adapter(other, tmp_path / "adapter")
     assert not has_adapter(other)
     # Without base.json, as PEFT alone writes it, the shapes tell.
@@ -166,6 +190,61 @@ def test_an_adapter_for_another_base(tmp_path):
         load_adapter(llama, tmp_path / "adapter")
     assert not has_adapter(llama)
     load_adapter(tiny_models.make("gpt2"), tmp_path / "adapter")
+
+
+def test_other_kinds_of_adapter(tmp_path):
+    lm = tiny_models.make("gpt2")
+    add_adapter(lm, rank=2)
+    save_adapter(lm, tmp_path / "adapter")
+    config = json.loads((tmp_path / "adapter/adapter_config.json").read_text())
+    (tmp_path / "adapter/adapter_config.json").write_text(json.dumps(config | {"peft_type": "IA3"}))
+    with pytest.raises(AdapterError, match="of the kind IA3: expected LORA"):
+        load_adapter(tiny_models.make("gpt2"), tmp_path / "adapter")
+
+
+# By name.
+
+
+def settings_of(folder):
+    return json.loads((folder / "adapter_config.json").read_text())
+
+
+def test_an_adapter_is_loaded_beside_the_base_that_it_names(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    tiny = load("reviews")
+    tiny.save_pretrained("tiny")
+    for name, written in [("reviews", "reviews"), ("tiny", str(tmp_path / "tiny"))]:
+        lm = load(name)
+        add_adapter(lm, rank=2)
+        moved(lm)
+        save_adapter(lm, "adapter")
+        assert settings_of(tmp_path / "adapter")["base_model_name_or_path"] == written
+        loaded = load("adapter", dtype="float32")
+        assert_equal(adapter_parameters(loaded), adapter_parameters(lm))
+        save_adapter(loaded, "again")
+        assert settings_of(tmp_path / "again")["base_model_name_or_path"] == written
+    assert load("adapter", dtype="bfloat16").model.dtype == torch.bfloat16
+    lm = copy.deepcopy(load("reviews"))
+    add_adapter(lm, rank=2)
+    save_adapter(lm, "adapter")
+    assert settings_of(tmp_path / "adapter")["base_model_name_or_path"] == "reviews"
+
+
+def test_an_adapter_whose_base_has_no_name(tmp_path):
+    lm = tiny_models.make("gpt2")
+    lm.model.config.name_or_path = lm.model.name_or_path = "/somebody's/folder"
+    add_adapter(lm, rank=2)
+    save_adapter(lm, tmp_path / "adapter")
+    written = settings_of(tmp_path / "adapter")
+    assert written["base_model_name_or_path"] is None
+    with pytest.raises(TextenvError, match=r"in memory only: load that model, then .*load_adapter"):
+        load(tmp_path / "adapter")
+    path = tmp_path / "adapter/adapter_config.json"
+    itself = written | {"base_model_name_or_path": str(tmp_path / "adapter")}
+    for text, message in [("{", "no whole adapter"), (json.dumps(itself), "beside an adapter")]:
+        path.write_text(text)
+        with pytest.raises(TextenvError, match=message):
+            load(tmp_path / "adapter")
 
 
 @pytest.mark.parametrize("damage", ["config", "weights", "base", "pickle", "matrix"])

@@ -11,7 +11,8 @@ import torch
 
 import textenv
 from textenv import files
-from textenv.models import LSTMLM, TabularLM, load
+from textenv.errors import MissingExtraError, TextenvError
+from textenv.models import LSTMLM, CausalLM, TabularLM, load
 from textenv_agents import CheckpointError, PolicyGradient, checkpoint
 from textenv_agents.run_folder import RunFolder
 from textenv_agents.train_config import TrainConfig
@@ -57,8 +58,9 @@ def test_a_language_model_comes_back_bit_for_bit(dtype, tmp_path):
     same_weights(loaded.learn(20).policy, agent.learn(20).policy)
 
 
-def test_of_an_adapter_nothing_else_is_written(tmp_path):
-    agent = reviewer(lora_rank=2).learn(20)
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_of_an_adapter_nothing_else_is_written(dtype, tmp_path):
+    agent = reviewer(dtype, lora_rank=2).learn(20)
     agent.save(tmp_path / "saved")
     names = {path.name for path in (tmp_path / "saved").iterdir()}
     assert names == {"adapter", "training.pt", "state.json"}
@@ -71,17 +73,86 @@ def test_of_an_adapter_nothing_else_is_written(tmp_path):
     same_weights(loaded.learn(20).policy, agent.learn(20).policy)
 
 
+@pytest.mark.parametrize("settings", [{}, {"lora_rank": 2}])
+def test_models_come_back_where_they_were(settings, tmp_path, monkeypatch):
+    reviewer(**settings).save(tmp_path / "saved")
+    path = tmp_path / "saved/state.json"
+    state = json.loads(path.read_text())
+    assert state["device"] == "cpu"
+    path.write_text(json.dumps(state | {"device": "cuda:7"}))
+    with pytest.raises(CheckpointError, match=r"trained on 'cuda:7'; .*\['cpu'.* device='auto'"):
+        PolicyGradient.load(tmp_path / "saved")
+    loaded = PolicyGradient.load(tmp_path / "saved", device="cpu")
+    assert loaded.policy.device == loaded.value_head.weight.device == torch.device("cpu")
+    monkeypatch.setattr(checkpoint, "find_device", torch.device)  # as if it were there
+    moved = []
+
+    def to(self, where=None, dtype=None, **_):
+        if where is not None:  # `load` itself calls it by keywords
+            moved.append((where, dtype))
+        return self
+
+    monkeypatch.setattr(CausalLM, "to", to)
+    PolicyGradient.load(tmp_path / "saved")
+    assert set(moved) == {(torch.device("cuda:7"), torch.float32)}
+
+
 def test_an_adapter_of_another_base(tmp_path):
     reviewer(lora_rank=2).save(tmp_path / "saved")
     other = load("reviews")
     with torch.no_grad():
         next(other.parameters()).add_(1.0)
-    with pytest.raises(CheckpointError, match="another base"):
+    with pytest.raises(CheckpointError, match=r"the weights of this base, reviews \("):
         PolicyGradient.load(tmp_path / "saved", sentiment(lm=other))
     state = json.loads((tmp_path / "saved/state.json").read_text())
+    assert state["base"] == "reviews"
+    goods = gym.make_vec("textenv/GoodBad-v0", num_envs=4)
+    message = "adapter for the model reviews, this environment has a TabularLM: pass env="
+    with pytest.raises(CheckpointError, match=message):
+        PolicyGradient.load(tmp_path / "saved", goods)
     moved = state | {"base": str(tmp_path / "gone")}
     (tmp_path / "saved/state.json").write_text(json.dumps(moved))
     with pytest.raises(CheckpointError, match=r"gone.*cannot be loaded: pass env="):
+        PolicyGradient.load(tmp_path / "saved")
+
+
+def test_an_adapter_of_a_model_in_memory(tmp_path):
+    shipped = load("reviews")
+    lm = load(shipped.model, shipped.vocabulary)
+    del lm.model.textenv_loaded_as  # as if somebody had made it
+    agent = PolicyGradient(lm, sentiment(lm=lm), group=4, lora_rank=2, seed=0)
+    agent.save(tmp_path / "saved")
+    assert json.loads((tmp_path / "saved/state.json").read_text())["base"] == ""
+    for env in (None, "textenv/Sentiment-v0"):
+        with pytest.raises(CheckpointError, match=r"in memory only: pass env=gym\.make_vec"):
+            PolicyGradient.load(tmp_path / "saved", env)
+    loaded = PolicyGradient.load(tmp_path / "saved", sentiment())
+    same_weights(loaded.policy, agent.policy)
+    with pytest.raises(TextenvError, match="in memory only"):
+        load(tmp_path / "saved")
+
+
+@pytest.mark.parametrize("settings", [{}, {"lora_rank": 2}])
+def test_a_checkpoint_is_the_name_of_its_policy(settings, tmp_path):
+    agent = reviewer(**settings).learn(20)
+    agent.save(tmp_path / "saved")
+    same_weights(load(tmp_path / "saved"), agent.policy)
+    envs = sentiment(lm=str(tmp_path / "saved"))
+    same_weights(envs.unwrapped.lm, agent.policy)
+    assert envs.spec.to_json()
+    again = PolicyGradient(None, envs, group=4, seed=0, **settings)
+    again.save(tmp_path / "again")
+    same_weights(load(tmp_path / "again"), agent.policy)
+
+
+def test_what_is_missing_is_not_called_damaged(tmp_path, monkeypatch):
+    reviewer(lora_rank=2).save(tmp_path / "saved")
+
+    def load_adapter(*_):
+        raise MissingExtraError("peft", "a low-rank adapter")
+
+    monkeypatch.setattr(checkpoint, "load_adapter", load_adapter)
+    with pytest.raises(MissingExtraError, match="pip install"):
         PolicyGradient.load(tmp_path / "saved")
 
 
@@ -120,6 +191,8 @@ def test_a_checkpoint_inside_a_run_is_not_an_agent(tmp_path):
     run.save(agent)
     with pytest.raises(CheckpointError, match=r"inside a run: go on with it by textenv train"):
         PolicyGradient.load(tmp_path / "run/checkpoints/000000")
+    with pytest.raises(TextenvError, match=r"inside a run, .* is in RUN/checkpoint"):
+        load(tmp_path / "run/checkpoints/000000")
 
 
 def test_an_environment_without_a_written_form(tmp_path):

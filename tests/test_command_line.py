@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 
+import gymnasium as gym
 import pytest
 
 from textenv_agents import PolicyGradient, demo
@@ -69,6 +70,13 @@ def test_a_run_folder_is_whole(tmp_path, capsys):
     assert PolicyGradient.load(folder / "checkpoint").tokens >= 1000
     assert main(arguments) == 2
     assert "is not empty" in capsys.readouterr().err
+
+
+def test_the_demos_smollm2_learns_for_a_while():
+    part = demo.LAST_PARTS["smollm2"]
+    longest = gym.make("textenv/Sentiment-v0").unwrapped.task.rules.max_tokens
+    assert part.agent.lora_rank == 8
+    assert part.tokens / (part.agent.texts * longest) > 20  # updates
 
 
 def test_the_demos_toys(capsys):

@@ -8,14 +8,15 @@ import os
 import shutil
 import subprocess
 import sys
+import warnings
 
 import pytest
 import torch
 
-from textenv.models import LSTMLM
+from textenv.models import LSTMLM, Sampling
 from textenv.tasks.i_love_you import WORDS
 from textenv.vocabulary import WordVocabulary
-from textenv_agents import CheckpointError, PolicyGradientConfig
+from textenv_agents import CheckpointError, PolicyGradientConfig, logs
 from textenv_agents.cli import main
 from textenv_agents.run_folder import ResumeWarning, RunError, RunFolder
 from textenv_agents.train import TrainConfig, resume, train
@@ -128,6 +129,17 @@ def test_another_place_is_warned_of(run, key):
         resume(run, progress_bar=False)
 
 
+def test_the_command_line_warns_in_one_line(run, capsys):
+    (newest(run) / "training.pt").unlink()
+    with warnings.catch_warnings():
+        warnings.simplefilter("always", ResumeWarning)
+        assert main(["train", "--resume", str(run)]) == 0
+    lines = capsys.readouterr().err.splitlines()
+    (line,) = (line for line in lines if "older checkpoint" in line)
+    assert line.startswith("textenv train: the run goes on from an older checkpoint: ")
+    assert "ResumeWarning" not in "".join(lines)
+
+
 @pytest.mark.parametrize("damage", ["half", "bit", "empty", "no state", "half a state", "list"])
 def test_a_damaged_checkpoint_falls_back(run, damage):
     whole = files_of(run / "checkpoint")
@@ -157,10 +169,45 @@ def test_where_no_checkpoint_is_whole_nothing_is_lost(run):
     before = files_of(run)
     with (
         pytest.warns(ResumeWarning, match="older checkpoint"),
-        pytest.raises(CheckpointError, match="is damaged"),
+        pytest.raises(CheckpointError, match=r"is damaged.*or remove '.*checkpoints' to begin"),
     ):
         resume(run, progress_bar=False)
     assert files_of(run) == before
+    shutil.rmtree(run / "checkpoints")
+    assert resume(run, progress_bar=False).folder == run
+
+
+def test_what_is_not_ours_is_left_alone(run):
+    """What a kill left is removed; copies that people make, and their systems' files, are not."""
+    whole, checkpoints = files_of(run / "checkpoint"), run / "checkpoints"
+    shutil.copytree(newest(run), checkpoints / "000009.bak")
+    theirs = [".DS_Store", "12a", "777777", "notes.txt"]
+    for folder in (checkpoints, run):
+        for name in (*theirs, ".000001-no", ".mine-abcdefgh"):
+            (folder / name).touch()
+    left = [".000003-abc_1234", ".000003-old-abc_1234", ".000002-removed"]
+    for path in [*(checkpoints / name for name in left), run / ".checkpoint-abcd1234"]:
+        path.mkdir()
+        (path / "half").touch()
+    for name in ("progress.csv", "before.json", "samples.txt", "evaluation.json", logs.FIRST):
+        (run / f".{name}-_bcd1234").touch()
+    resume(run, progress_bar=False)
+    hidden = {".DS_Store", ".000001-no", ".mine-abcdefgh"}
+    for folder in (checkpoints, run):
+        assert {path.name for path in folder.glob(".*")} == hidden
+        assert {*theirs} <= {path.name for path in folder.iterdir()}
+    assert (checkpoints / "000009.bak/training.pt").exists()
+    assert files_of(run / "checkpoint") == whole
+
+
+@pytest.mark.parametrize("text", ["{", "[]", '{"reward": 1}', None])
+def test_what_was_measured_before_is_damaged(run, text):
+    if text is None:
+        (run / "before.json").unlink()  # the policy is another by now
+    else:
+        (run / "before.json").write_text(text)
+    with pytest.raises(RunError, match=r"before\.json' is damaged: .* put it back"):
+        resume(run, progress_bar=False)
 
 
 def test_the_command_line(run, capsys):
@@ -170,6 +217,7 @@ def test_the_command_line(run, capsys):
     assert "expected --resume RUN" in capsys.readouterr().err
     assert main(["train", "--resume", str(run / "nowhere")]) == 2
     assert "is no run that can go on" in capsys.readouterr().err
+    run = run.rename(run.parent / "seed=3")
     assert main(["train", f"--resume={run}"]) == 0
     assert "mean reward" in capsys.readouterr().out
     assert main(["train", "--resume", str(run)]) == 0
@@ -190,6 +238,17 @@ def test_the_command_line(run, capsys):
 def test_settings_out_of_range(tmp_path, changes, message):
     with pytest.raises(ValueError, match=message):
         settings(tmp_path, **changes)
+
+
+def test_what_is_trained_is_what_is_measured(tmp_path):
+    """With the likeliest token alone every text of the evaluations is the same."""
+    agent = PolicyGradientConfig(episodes=8, sampling=Sampling(top_k=1))
+    done = train(
+        TrainConfig(env="textenv/ILoveYou-v0", tokens=30, texts=20, folder=tmp_path, agent=agent),
+        progress_bar=False,
+    )
+    for evaluation in (done.before, done.after):
+        assert len({text for _, text, _ in evaluation.texts}) == 1
 
 
 def test_one_process_at_a_time(run):

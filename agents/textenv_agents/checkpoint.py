@@ -27,15 +27,12 @@ from torch import Tensor
 
 from textenv.errors import TextenvError
 from textenv.files import replaced_folder
-from textenv.models import LanguageModel
+from textenv.models import CausalLM, LanguageModel, Seq2SeqLM
 from textenv.models import load as load_model
-from textenv.models.adapters import (
-    AdapterError,
-    WithoutAdapter,
-    has_adapter,
-    load_adapter,
-    save_adapter,
-)
+from textenv.models.adapter_base import loaded_as
+from textenv.models.adapter_files import load_adapter, save_adapter
+from textenv.models.adapters import AdapterError, WithoutAdapter, has_adapter
+from textenv.models.loading import find_device
 from textenv.plugins import Held
 from textenv_agents.config import PolicyGradientConfig
 
@@ -69,7 +66,7 @@ def save(agent: Agent, folder: Path) -> None:
     base = None
     with replaced_folder(folder) as temporary:
         if has_adapter(agent.policy):
-            base = _name(agent.policy)
+            base = loaded_as(agent.policy) or ""  # "": a model in memory
             save_adapter(agent.policy, temporary / "adapter")
         else:
             agent.policy.save_pretrained(temporary / "policy")
@@ -78,12 +75,13 @@ def save(agent: Agent, folder: Path) -> None:
         elif not isinstance(agent.reference, WithoutAdapter):
             agent.reference.save_pretrained(temporary / "reference")
         dtype = str(next(agent.policy.parameters()).dtype).removeprefix("torch.")
-        state = {"environment": _spec(agent.env), "dtype": dtype, "base": base}
+        device = str(agent.policy.device)
+        state = {"environment": _spec(agent.env), "dtype": dtype, "device": device, "base": base}
         write(temporary, agent, state)
 
 
-def load(cls: type[Any], folder: Path, env: Any, logger: Any) -> Any:
-    """Make an agent from what `save` wrote.
+def load(cls: type[Any], folder: Path, env: Any, device: str | None, logger: Any) -> Any:
+    """Make an agent from what `save` wrote; see `Agent.load`.
 
     Raises:
         CheckpointError: see the class.
@@ -99,13 +97,14 @@ def load(cls: type[Any], folder: Path, env: Any, logger: Any) -> Any:
         raise CheckpointError(
             f"{str(folder)!r} was trained in an environment that has no written form: pass env="
         )
+    where = _device(folder, state, device)
     try:
         config = PolicyGradientConfig(**state["config"])
         name = "policy" if state["base"] is None else "adapter"
-        policy = _model(folder / name, state, env)
+        policy = _model(folder / name, state, where, env)
         whole = (folder / "reference").exists()
-        reference = _model(folder / "reference", state, env) if whole else None
-    except CheckpointError:
+        reference = _model(folder / "reference", state, where, env) if whole else None
+    except TextenvError:
         raise
     except Exception as error:  # whatever a damaged file makes the readers raise
         raise CheckpointError(f"{str(folder)!r} is damaged: {error}") from error
@@ -240,25 +239,47 @@ def _shape(tensor: Tensor | None) -> str:
 # Models and their bases: an adapter's base is not written again.
 
 
-def _model(folder: Path, state: dict[str, Any], env: Any) -> LanguageModel:
+def _device(folder: Path, state: dict[str, Any], given: str | None) -> torch.device:
+    """The device that is asked for, else the one of the training."""
+    wanted = given or state.get("device", "cpu")
+    try:
+        return find_device(wanted)
+    except TextenvError as error:
+        raise CheckpointError(
+            f"{str(folder)!r} was trained on {state.get('device', 'cpu')!r}; {error}"
+        ) from error
+
+
+def _model(folder: Path, state: dict[str, Any], where: torch.device, env: Any) -> LanguageModel:
     """Read a model, or an adapter beside a fresh base, in the type it was trained in."""
+    dtype = getattr(torch, state["dtype"])
     if state["base"] is None:
-        model = load_model(str(folder))
-    else:
-        model = _base(folder, state["base"], env)
-        try:
-            load_adapter(model, folder)
-        except AdapterError as error:
-            raise CheckpointError(
-                f"{error}; or pass env=gym.make_vec(…, lm=that_base) to load it with"
-            ) from error
-    return model.to(getattr(torch, state["dtype"]))
+        return load_model(str(folder)).to(where, dtype)
+    model = _base(folder, state["base"], env).to(where, dtype)
+    try:
+        load_adapter(model, folder)  # it has a type of its own
+    except AdapterError as error:
+        raise CheckpointError(
+            f"{error}; or pass env=gym.make_vec(…, lm=that_base) to load it with"
+        ) from error
+    return model
 
 
 def _base(folder: Path, name: str, env: Any) -> LanguageModel:
     """The model of the environment that was handed in, else the one of that name."""
     if isinstance(env, VectorEnv):
-        return copy.deepcopy(env.unwrapped.lm)  # type: ignore[attr-defined]
+        own = getattr(env.unwrapped, "lm", None)
+        if not isinstance(own, CausalLM | Seq2SeqLM):
+            raise CheckpointError(
+                f"{str(folder)!r} is an adapter for the model {name or 'that was in memory'}, this "
+                f"environment has a {type(own).__name__}: pass env=gym.make_vec(…, lm=that_model)"
+            )
+        return copy.deepcopy(own)
+    if not name:
+        raise CheckpointError(
+            f"{str(folder)!r} is an adapter for a model that was in memory only: pass "
+            "env=gym.make_vec(…, lm=that_model)"
+        )
     try:
         return load_model(name)
     except (TextenvError, ValueError, OSError) as error:
@@ -266,10 +287,6 @@ def _base(folder: Path, name: str, env: Any) -> LanguageModel:
             f"{str(folder)!r} is an adapter for the model {name!r}, which cannot be loaded: pass "
             f"env=gym.make_vec(…, lm=that_model) ({error})"
         ) from error
-
-
-def _name(policy: Any) -> str:
-    return str(getattr(policy.model.config, "name_or_path", None) or "")
 
 
 # The environment as JSON.

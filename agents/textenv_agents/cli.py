@@ -5,7 +5,9 @@ from __future__ import annotations
 import difflib
 import os
 import sys
-from collections.abc import Callable, Sequence
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import tyro
@@ -102,7 +104,7 @@ def _pretrain(arguments: Sequence[str]) -> None:
 
 
 def _train(arguments: Sequence[str]) -> None:
-    from textenv_agents.run_folder import RunFinishedError
+    from textenv_agents.run_folder import ResumeWarning, RunFinishedError
     from textenv_agents.train import TrainConfig, comparison, resume, train
 
     folder = _resumed(arguments)
@@ -113,7 +115,8 @@ def _train(arguments: Sequence[str]) -> None:
         run = train(config)
     else:
         try:
-            run = resume(folder)
+            with _warnings_in_one_line("train", ResumeWarning):
+                run = resume(folder)
         except RunFinishedError as finished:
             print(finished)
             return
@@ -121,11 +124,29 @@ def _train(arguments: Sequence[str]) -> None:
     print(f"the run is in {run.folder}: curve.png, samples.txt, progress.csv, checkpoint/ …")
 
 
+@contextmanager
+def _warnings_in_one_line(command: str, kind: type[Warning]) -> Iterator[None]:
+    """Print warnings of a kind as errors are printed, without the line of code."""
+    with warnings.catch_warnings():
+        show = warnings.showwarning
+
+        def print_it(message: Any, category: type[Warning], *where: Any, **more: Any) -> None:
+            if issubclass(category, kind):
+                print(f"textenv {command}: {message}", file=sys.stderr)
+            else:
+                show(message, category, *where, **more)
+
+        warnings.showwarning = print_it
+        yield
+
+
 def _resumed(arguments: Sequence[str]) -> str | None:
     """The run to go on with: its folder behind --resume, which stands alone; None: a new run."""
-    if not any(argument.split("=")[0] == "--resume" for argument in arguments):
+    words: list[str] = []
+    for argument in arguments:
+        words += argument.split("=", 1) if argument.startswith("--resume=") else [argument]
+    if "--resume" not in words:
         return None
-    words = [word for argument in arguments for word in argument.split("=", 1)]
     if len(words) != 2 or words[0] != "--resume":
         raise ValueError(
             "a run goes on with its own settings: expected --resume RUN and nothing else, got "

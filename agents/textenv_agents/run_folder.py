@@ -15,6 +15,7 @@ evaluation.json    what the policy was worth before and after; with it the run i
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import warnings
 from collections.abc import Iterator
@@ -40,6 +41,10 @@ from textenv_agents.train_config import TrainConfig
 CONFIG, BEFORE, EVALUATION = "config.json", "before.json", "evaluation.json"
 CHECKPOINTS, BAD_STEPS, LOCK = "checkpoints", "bad_steps", "lock"
 KEPT = 2
+
+# What `textenv.files` names the half of something that it writes, and `_remove` what it removes.
+_LEFT = re.compile(r"\.(?P<name>.+?)-(?:old-)?(?:[a-z0-9_]{8}|removed)")
+_WRITTEN = {BEFORE, EVALUATION, logs.CSV, logs.FIRST, "checkpoint", "samples.txt"}
 
 
 class RunError(TextenvError):
@@ -139,7 +144,8 @@ class RunFolder:
 
     def checkpoints(self) -> list[Path]:
         """The checkpoints' folders, the newest first."""
-        found = (self.path / CHECKPOINTS).glob("[0-9]*")
+        paths = (self.path / CHECKPOINTS).glob("*")
+        found = (path for path in paths if path.name.isdecimal() and path.is_dir())
         return sorted(found, key=lambda folder: int(folder.name), reverse=True)
 
     def restore(self, agent: PolicyGradient) -> None:
@@ -152,8 +158,7 @@ class RunFolder:
             CheckpointError: the settings or the model are not those of the checkpoint, or none is
                 whole.
         """
-        for left in (self.path / CHECKPOINTS).glob(".*"):
-            shutil.rmtree(left)  # half written, or half removed
+        self._clean()
         found = self._newest()
         if found is not None:
             folder, saved = found
@@ -165,9 +170,21 @@ class RunFolder:
         logs.cut_events(self.path, agent.tokens)
 
     def before(self) -> Evaluation | None:
-        """What the policy was worth before, if that was measured already."""
+        """What the policy was worth before, if that was measured already.
+
+        Raises:
+            RunError: the file is damaged, or is gone although the policy has changed since.
+        """
         path = self.path / BEFORE
-        return Evaluation.from_json(json.loads(path.read_text("utf-8"))) if path.exists() else None
+        if not path.exists() and not self.checkpoints():
+            return None
+        try:
+            return Evaluation.from_json(json.loads(path.read_text("utf-8")))
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise RunError(
+                f"{str(path)!r} is damaged: {error}; it cannot be measured again: put it back from "
+                f"a copy, or remove it and {str(self.path / CHECKPOINTS)!r} to begin the run again"
+            ) from error
 
     def write_before(self, evaluation: Evaluation) -> None:
         """Keep what the policy was worth before."""
@@ -177,6 +194,19 @@ class RunFolder:
         """Write what the policy was worth: the last thing that a run does."""
         summary = {"before": before.summary(), "after": after.summary()}
         replace_file(self.path / EVALUATION, json.dumps(summary, indent=1))
+
+    def _clean(self) -> None:
+        """Remove what a kill left half written or half removed, and nothing else."""
+        for path in [*self.path.glob(".*"), *(self.path / CHECKPOINTS).glob(".*")]:
+            left = _LEFT.fullmatch(path.name)
+            if left is None:
+                continue
+            name = left["name"]
+            ours = name in _WRITTEN if path.parent == self.path else name.isdecimal()
+            if ours and path.is_dir():
+                shutil.rmtree(path)
+            elif ours:
+                path.unlink()
 
     def _newest(self) -> tuple[Path, Checkpoint] | None:
         """The newest whole checkpoint; None where the run had not written any."""
@@ -189,7 +219,10 @@ class RunFolder:
                 return folder, saved
             except CheckpointError as error:
                 if folder == found[-1]:
-                    raise
+                    raise CheckpointError(
+                        f"no checkpoint of the run can be read: {error}; put one back from a copy, "
+                        f"or remove {str(self.path / CHECKPOINTS)!r} to begin the run again"
+                    ) from error
                 warnings.warn(
                     f"the run goes on from an older checkpoint: {error}",
                     ResumeWarning,

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from textenv.errors import ResetNeededError
 from textenv.mdp import State
 
 if TYPE_CHECKING:
@@ -57,16 +58,18 @@ def environment_state(envs: Any) -> dict[str, Any]:
     A batch begins with a reset that gives each row its prompt; nothing else of an environment goes
     from one iteration into the next.
     """
-    draws = envs._draws
-    state = None
-    if envs._state is not None:
+    try:
         tokens, length, prompt_index, _ = envs.state
+    except ResetNeededError:
+        state = None
+    else:
         state = [torch.as_tensor(array) for array in (tokens, length, prompt_index)]
+    draws = envs.random_state
     return {
         "state": state,
-        "generators": [g and g.bit_generator.state for g in draws._generators],
-        "drawn": torch.as_tensor(draws._drawn.copy()),
-        "used": torch.as_tensor(draws._used.copy()),
+        "generators": draws["generators"],
+        "drawn": torch.as_tensor(draws["drawn"]),
+        "used": torch.as_tensor(draws["used"]),
     }
 
 
@@ -75,10 +78,11 @@ def set_environment_state(envs: Any, saved: dict[str, Any]) -> None:
     if saved["state"] is None:
         return
     envs.set_state(State(*(array.numpy() for array in saved["state"])))
-    for row, state in enumerate(saved["generators"]):
-        envs._draws._generators[row].bit_generator.state = state
-    envs._draws._drawn[:] = saved["drawn"].numpy()
-    envs._draws._used[:] = saved["used"].numpy()
+    envs.random_state = {
+        "generators": saved["generators"],
+        "drawn": saved["drawn"].numpy(),
+        "used": saved["used"].numpy(),
+    }
 
 
 def _version(package: str) -> str | None:

@@ -76,7 +76,9 @@ def load_adapter(lm: LanguageModel, folder: str | Path) -> None:
     try:
         kind = json.loads((folder / ADAPTER).read_text("utf-8"))["peft_type"]
         if kind != "LORA":
-            raise AdapterError(f"the adapter in {str(folder)!r} is a {kind}: expected a LORA")
+            raise AdapterError(
+                f"the adapter in {str(folder)!r} is of the kind {kind}: expected LORA"
+            )
         config = peft.LoraConfig.from_pretrained(str(folder), local_files_only=True)
         stored = load_file(folder / WEIGHTS)
     except (OSError, ValueError, TypeError, KeyError, SafetensorError) as error:
