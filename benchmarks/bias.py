@@ -1,11 +1,14 @@
 """The exact expectation of each gradient estimator on small tasks, and so its exact bias.
 
+Twice: of ∇J, and of ∇(J − β·KL(π‖ρ)), whose parts an advantage may weigh differently.
+
 Every K-tuple of texts is weighted by its exact probability; what the agent would have computed for
 it goes through the agent's own code (`prepare`, `losses`). Run: `python -m benchmarks bias`.
 """
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from typing import Any
 
@@ -21,7 +24,7 @@ from textenv.rewards import word_preference
 from textenv.vocabulary import WordVocabulary
 from textenv_agents import PolicyGradient
 from textenv_agents.rollout import Episodes
-from textenv_agents.update import Batch, Reading
+from textenv_agents.update import Reading
 
 ESTIMATORS: dict[str, dict[str, Any]] = {
     "total return": {"returns": "total", "baseline": "none", "group": 1},
@@ -48,14 +51,26 @@ ESTIMATORS: dict[str, dict[str, Any]] = {
     "biased: mean of texts' means": {"reduction": "episode_means", "baseline": "none", "group": 1},
 }
 
+WITH_KL = [
+    "reward-to-go",
+    "leave-one-out, K = 2",
+    "leave-one-out, K = 3",
+    "biased: mean of all, K = 2",
+    "biased: mean of all, K = 3",
+    "biased: leave-one-out / σ, K = 2",
+    "biased: GRPO, K = 3",
+]
+BETA = 0.5
+
 
 def expected_gradient(
     task: Task,
     policy: TabularLM,
     settings: dict[str, Any],
     values: Callable[[Prefixes], Tensor] | None = None,
+    reference: TabularLM | None = None,
 ) -> npt.NDArray[np.float64]:
-    """E[estimate of ∇J] over all K-tuples of texts, [contexts, V].
+    """E[estimate of ∇(J − β·KL)] over all K-tuples of texts, [contexts, V].
 
     Args:
         task: A small task.
@@ -63,9 +78,11 @@ def expected_gradient(
         settings: The agent's.
         values: V(s_t) of each text, [N, T], for the learned baseline; None: whatever a value head
             with random weights says.
+        reference: ρ, where the settings have a kl_coefficient.
     """
     group = settings["group"]
     agent = PolicyGradient(policy, TextVectorEnv(group, task), seed=0, **settings)
+    agent.reference = agent.reference if reference is None else reference
     agent.running_mean.update(0.7)  # any past
     with torch.no_grad():  # any learned value
         agent.value_head.weight.normal_(generator=torch.Generator().manual_seed(1))
@@ -78,34 +95,64 @@ def expected_gradient(
     weights = texts.probabilities[tuples].prod(axis=1) * (prompts == prompts[:, :1]).all(axis=1)
     weights *= float(len(task.prompts)) ** (group - 1)
 
-    order = np.arange(len(rows))
     prefixes = Prefixes.of(task.rules, texts.state)
-    score = policy.score(prefixes, hidden=True)
-    episodes = Episodes(
-        prefixes.rows(rows),
-        texts.rewards[rows],
-        score.log_probs.detach().numpy()[rows],
-        np.zeros(len(rows), dtype=np.bool_),
+    each = Episodes(
+        prefixes,
+        texts.rewards,
+        policy.score(prefixes).log_probs.detach().numpy(),
+        np.zeros(len(texts.rewards), dtype=np.bool_),
     )
-    v = agent.value_head(score.hidden)[..., 0] if values is None else values(prefixes)
-    batch = agent.prepare(episodes, values=v.detach()[rows])
-    # What is linear in the advantages takes the weights there; else each tuple goes by itself.
+    reading = _repeated(agent.read(each), rows)
+    episodes = Episodes(
+        prefixes.rows(rows), each.rewards[rows], each.log_probs[rows], each.faults[rows]
+    )
+    hidden = policy.score(prefixes, hidden=True).hidden
+    v = agent.value_head(hidden)[..., 0] if values is None else values(prefixes)
+    batch = agent.prepare(episodes, kl=reading.kl, values=v.detach()[rows])
+    # What is linear in the terms takes the weights there; else each tuple goes by itself.
     if agent.config.reduction == "tokens":
-        each = [_loss(agent, batch, score, rows, part) for part in np.split(order, len(tuples))]
-        loss = (torch.stack(each) * torch.as_tensor(weights)).sum()
+        parts = np.split(np.arange(len(rows)), len(tuples))
+        found = [agent.loss(batch.rows(part), _repeated(reading, part)) for part in parts]
+        loss = (torch.stack(found) * torch.as_tensor(weights)).sum()
     else:
         share = torch.as_tensor(np.repeat(weights * len(tuples), group))[:, None]
-        loss = _loss(agent, batch._replace(advantages=batch.advantages * share), score, rows, order)
+        kl = None if reading.kl is None else reading.kl * share
+        batch = batch._replace(advantages=batch.advantages * share)
+        loss = agent.loss(batch, reading._replace(kl=kl))
     policy.zero_grad()
     loss.backward()
     assert policy.logits.grad is not None
     return -policy.logits.grad.numpy()
 
 
-def _loss(agent: PolicyGradient, batch: Batch, score: Any, rows: Any, chosen: Any) -> Tensor:
-    """The agent's loss of some of the tuples' texts."""
-    log_probs = score.log_probs[torch.as_tensor(rows[chosen])]
-    return agent.loss(batch.rows(chosen), Reading(log_probs))
+def _repeated(reading: Reading, rows: npt.NDArray[np.int64]) -> Reading:
+    """What was read of some texts, each as often as it is named."""
+    index = torch.as_tensor(rows)
+    return Reading(reading.log_probs[index], kl=None if reading.kl is None else reading.kl[index])
+
+
+def moved(policy: TabularLM) -> TabularLM:
+    """The policy somewhere else: 0.8, −0.4, −1.6, … is added to each row, −∞ stays."""
+    other = copy.deepcopy(policy)
+    with torch.no_grad():
+        other.logits.add_(0.8 - 1.2 * torch.arange(policy.vocabulary_size))
+    return other
+
+
+def exact_gradient(
+    task: Task, policy: TabularLM, reference: TabularLM, beta: float
+) -> npt.NDArray[np.float64]:
+    """∇(J − β·KL(π‖ρ)), [contexts, V], by differentiating the sum over all texts."""
+    texts = exact.enumerate_texts(task, policy)
+    possible = np.flatnonzero(texts.probabilities > 0)
+    prefixes = Prefixes.of(task.rules, texts.state).rows(possible)
+    log_probs = policy.score(prefixes).log_probs.sum(dim=1)
+    with torch.no_grad():
+        ratio = log_probs - reference.score(prefixes).log_probs.sum(dim=1)
+    worth = torch.as_tensor(texts.rewards[possible].sum(axis=1)) - beta * (ratio + 1)
+    objective = (log_probs.exp() * worth).sum() / len(task.prompts)
+    (gradient,) = torch.autograd.grad(objective, policy.logits)
+    return gradient.numpy()
 
 
 def ragged_task() -> tuple[Task, TabularLM]:
@@ -133,7 +180,7 @@ def tasks() -> dict[str, tuple[Task, TabularLM]]:
 
 
 def main() -> None:
-    """Print max |E[estimate] − ∇J| beside max |∇J|, for each estimator and task."""
+    """Print max |E[estimate] − ∇J| beside max |∇J|, for each estimator and task; then with KL."""
     names = list(tasks())
     print(f"{'max |E[estimate] − ∇J|':36}" + "".join(f"{name:>14}" for name in names))
     for estimator, settings in ESTIMATORS.items():
@@ -144,3 +191,16 @@ def main() -> None:
         print(f"{estimator:36}" + "".join(cells))
     sizes = [np.abs(exact.gradient(*pair)).max() for pair in tasks().values()]
     print(f"{'max |∇J|':36}" + "".join(f"{size:14.3f}" for size in sizes))
+
+    found = {name: (task, moved(lm), lm) for name, (task, lm) in tasks().items()}
+    truth = {name: exact_gradient(*parts, BETA) for name, parts in found.items()}
+    print(f"\n{f'the same of J − {BETA}·KL(π‖ρ)':36}" + "".join(f"{name:>14}" for name in names))
+    for estimator in WITH_KL:
+        settings = ESTIMATORS[estimator] | {"kl_coefficient": BETA}
+        cells = []
+        for name, (task, policy, reference) in found.items():
+            bias = expected_gradient(task, policy, settings, None, reference) - truth[name]
+            cells.append(f"{np.abs(bias).max():14.1e}")
+        print(f"{estimator:36}" + "".join(cells))
+    sizes = [np.abs(gradient).max() for gradient in truth.values()]
+    print(f"{'max |∇(J − β·KL)|':36}" + "".join(f"{size:14.3f}" for size in sizes))

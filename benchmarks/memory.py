@@ -85,9 +85,6 @@ def measure(
     largest = agent.memory.parts(torch.tensor(minibatch).numpy(), episodes.prefixes)
     texts = len(largest[0])
     update = agent.memory.peak(texts, PROMPT + TOKENS, texts * TOKENS)
-    if agent.config.baseline == "value" or agent.config.kl_coefficient:
-        # The survey reads all texts, without what is kept for the way back.
-        assert texts * len(largest) >= len(minibatch)
     rollout = rollout_memory(agent.memory.footprint, envs.num_envs, PROMPT + TOKENS)
     return peak, max(update, rollout), len(largest)
 

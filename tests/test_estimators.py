@@ -8,7 +8,14 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks.bias import ESTIMATORS, expected_gradient, tasks
+from benchmarks.bias import (
+    ESTIMATORS,
+    WITH_KL,
+    exact_gradient,
+    expected_gradient,
+    moved,
+    tasks,
+)
 from textenv import TextVectorEnv, exact
 from textenv_agents import PolicyGradient, losses
 from textenv_agents.rollout import Episodes
@@ -165,3 +172,37 @@ def test_the_monte_carlo_mean_lies_in_its_interval(name):
     estimates = np.array(estimates)
     error = estimates.std(axis=0) / math.sqrt(len(estimates))
     assert (np.abs(estimates.mean(axis=0) - truth) <= 4.5 * error + 1e-12).all()
+
+
+@pytest.mark.parametrize("estimator", [name for name in WITH_KL if not name.startswith("biased")])
+@pytest.mark.parametrize("name", ["GoodBad", "ILoveYou", "ragged"])
+def test_expectation_with_a_price_for_the_kl(estimator, name):
+    task, reference = tasks()[name]
+    policy = moved(reference)
+    settings = ESTIMATORS[estimator] | {"kl_coefficient": 0.5}
+    expectation = expected_gradient(task, policy, settings, reference=reference)
+    truth = exact_gradient(task, policy, reference, 0.5)
+    np.testing.assert_allclose(expectation, truth, atol=1e-12)
+    without = exact_gradient(task, policy, reference, 0.0)
+    np.testing.assert_allclose(without, exact.gradient(task, policy), atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("settings", "share"),
+    [
+        ({}, 1.0),
+        ({"baseline": "group_mean"}, 2 / 7),
+        ({"baseline": "group_mean", "normalise": True}, 0.0765),
+    ],
+)
+def test_a_group_weighs_the_kl_differently(settings, share):
+    """On GoodBad, β = 0.5: `group_mean` is half of ∇J less all of β·∇KL."""
+    task, reference = tasks()["GoodBad"]
+    policy = moved(reference)
+    given = {"group": 2, "returns": "total", "kl_coefficient": 0.5} | settings
+    expectation = expected_gradient(task, policy, given, reference=reference)
+    truth = exact_gradient(task, policy, reference, 0.5)
+    np.testing.assert_allclose(expectation / truth, share, atol=1e-3)
+    if settings == {"baseline": "group_mean"}:
+        whole = exact_gradient(task, policy, reference, 0.0)
+        np.testing.assert_allclose(expectation, whole / 2 + truth - whole, atol=1e-12)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 
 import gymnasium as gym
@@ -11,7 +12,7 @@ import torch
 
 from textenv import exact
 from textenv.metrics import distinct_n, mean_interval
-from textenv.models import TabularLM
+from textenv.models import Sampling, TabularLM
 from textenv_agents import Evaluation, evaluate
 
 
@@ -78,3 +79,22 @@ def test_intervals_cover():
         mean_interval([])
     with pytest.raises(ValueError, match="at least one finite"):
         mean_interval([1.0, np.nan])
+
+
+def test_an_evaluation_samples_as_it_is_told():
+    """With the likeliest token alone every text is the same, and both models are sure of it."""
+    lm = gym.make("textenv/ILoveYou-v0").unwrapped.lm
+    policy = copy.deepcopy(lm)
+    with torch.no_grad():
+        policy.logits.mul_(1.5)
+    plain = evaluate(policy, "textenv/ILoveYou-v0", reference=lm, texts=300)
+    assert plain.kl.mean > 0
+    sure = Sampling(top_k=1)
+    result = evaluate(policy, "textenv/ILoveYou-v0", reference=lm, texts=300, sampling=sure)
+    assert len({text for _, text, _ in result.texts}) == 1
+    assert (result.kl.mean, result.perplexity) == (0.0, 1.0)
+    warm = Sampling(temperature=1.5)  # the policy, divided by it, is the reference
+    result = evaluate(policy, "textenv/ILoveYou-v0", reference=policy, texts=300, sampling=warm)
+    same = evaluate(lm, "textenv/ILoveYou-v0", reference=lm, texts=300)
+    assert result.texts == same.texts
+    assert result.perplexity == pytest.approx(same.perplexity)

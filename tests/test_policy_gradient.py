@@ -333,6 +333,9 @@ def test_environments_that_do_not_fit():
         PolicyGradient(3, "textenv/GoodBad-v0")
     with pytest.raises(ValueError, match="the policy has 3 tokens, the environment 2"):
         PolicyGradient(TabularLM(3), "textenv/GoodBad-v0")
+    for action in ("candidates:2", "fragments:2", "strings"):
+        with pytest.raises(ValueError, match=r'action="all_tokens", not .*s\('):
+            PolicyGradient(None, gym.make_vec("textenv/GoodBad-v0", num_envs=8, action=action))
     with pytest.raises(ValueError, match='observation="tokens"'):
         PolicyGradient(
             None, gym.make_vec("textenv/GoodBad-v0", num_envs=8, observation="probabilities:2")

@@ -7,6 +7,9 @@ import pytest
 import torch
 
 from tests.test_policy_gradient_update import agent_of, assert_equal, weights
+from textenv_agents import policy_gradient
+from textenv_agents.advantages import RunningMean
+from textenv_agents.kl_control import KLController
 
 SETTINGS = {"baseline": "value", "kl_coefficient": 0.1, "optimizer": "adam"}
 
@@ -104,3 +107,53 @@ def test_the_count_goes_on_in_a_loaded_state():
     other = agent_of("lstm", max_bad_steps=3)
     other.load_state_dict(agent.state_dict())
     assert (other.bad_steps.total, other.bad_steps.in_a_row) == (1, 1)
+
+
+def test_a_kl_that_is_not_finite_moves_neither_the_price_nor_the_mean(monkeypatch):
+    """Of four minibatches one has a divergence that is not finite: three steps are taken."""
+    settings = {"loss": "ppo", "minibatches": 4, "kl_coefficient": 0.1, "kl_target": 0.5}
+    agent = agent_of(baseline="running_mean", **settings)
+    agent.update()
+    before = agent.running_mean.value, agent.kl.coefficient
+    assert np.isfinite(before).all()
+
+    whole, calls = policy_gradient.divergences, []
+
+    def broken(score, reference):
+        calls.append(len(score.counts))
+        kl = whole(score, reference)
+        return kl.index_fill(0, torch.tensor([3]), torch.nan) if len(calls) == 1 else kl
+
+    monkeypatch.setattr(policy_gradient, "divergences", broken)
+    metrics = agent.update()
+    assert calls[0] == 16
+    assert metrics["train/bad_steps"] == 1
+    assert np.isnan(metrics["rollout/kl"])
+    assert (agent.running_mean.value, agent.kl.coefficient) == before
+    agent.update()
+    assert agent.kl.coefficient != before[1]
+    assert np.isfinite([agent.kl.coefficient, agent.running_mean.value]).all()
+
+
+@pytest.mark.parametrize("number", [np.nan, np.inf, -np.inf])
+def test_what_follows_a_mean_ignores_what_is_not_finite(number):
+    price, mean = KLController(0.1, 1.0), RunningMean(0.9)
+    mean.update(2.0)
+    price.update(number)
+    mean.update(number)
+    assert (price.coefficient, mean.value) == (0.1, pytest.approx(2.0))
+
+
+def test_another_agents_texts_are_not_overwritten(tmp_path):
+    for _ in range(3):
+        agent = agent_of("lstm")
+        agent.bad_steps.folder = tmp_path
+        agent.step(poisoned(agent))
+    names = sorted(path.name for path in tmp_path.iterdir())
+    assert names == ["bad-step-1-2.pt", "bad-step-1-3.pt", "bad-step-1.pt"]
+
+
+def test_without_a_folder_the_error_says_that_one_can_be_given():
+    agent = agent_of("lstm", max_bad_steps=1)
+    with pytest.raises(FloatingPointError, match="inspect_folder="):
+        agent.step(poisoned(agent))

@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 from dataclasses import asdict
 
+import gymnasium as gym
 import pytest
 
 from textenv.models import Sampling
-from textenv_agents import PolicyGradientConfig
+from textenv_agents import PolicyGradient, PolicyGradientConfig
 
 
 @pytest.mark.parametrize(
@@ -53,3 +54,29 @@ def test_settings_come_back_from_json():
 def test_a_misspelt_setting_is_no_other_algorithm(settings):
     with pytest.raises(ValueError, match="Did you mean"):
         PolicyGradientConfig(**settings)
+
+
+@pytest.mark.parametrize(
+    "settings", [{"config": PolicyGradientConfig(episodes=64)}, {"episodes": 64}]
+)
+def test_texts_that_are_asked_for_are_written_whatever_the_rows(settings, tmp_path):
+    def sixteen():
+        return gym.make_vec("textenv/GoodBad-v0", num_envs=16)
+
+    agent = PolicyGradient(None, sixteen(), **settings)
+    assert (len(agent.collect().prefixes), agent.config.rows) == (64, 16)
+    PolicyGradient(None, "textenv/GoodBad-v0", seed=0).save(tmp_path / "checkpoint")
+    loaded = PolicyGradient.load(tmp_path / "checkpoint", sixteen())
+    assert len(loaded.collect().prefixes) == 64
+
+
+def test_where_nothing_is_said_texts_are_the_rows_or_64():
+    envs = gym.make_vec("textenv/GoodBad-v0", num_envs=16)
+    for agent, texts in [
+        (PolicyGradient(None, envs), 16),
+        (PolicyGradient(None, envs, PolicyGradientConfig(learning_rate=0.1)), 16),
+        (PolicyGradient(None, envs, rows=16), 64),
+        (PolicyGradient(None, "textenv/GoodBad-v0"), 64),
+        (PolicyGradient(None, "textenv/GoodBad-v0", rows=8), 64),
+    ]:
+        assert agent.config.episodes == len(agent.collect().prefixes) == texts

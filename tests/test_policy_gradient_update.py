@@ -344,7 +344,7 @@ def test_texts_that_were_cut_off_bootstrap_the_value():
         agent.value_head.bias.fill_(2.0)  # V = 2 everywhere
     episodes = agent.collect()
     assert (episodes.prefixes.written == 2).all()
-    batch, _ = agent._survey(episodes, [np.arange(4)], agent.read(episodes))
+    batch, _ = agent._survey(episodes, [np.arange(4)], agent.read(episodes), None)
     # δ = r + 2 − 2 = r, so A_1 = r_1 and A_0 = r_0 + ½·r_1; were they the end: 2 less each.
     r = torch.as_tensor(episodes.rewards)
     np.testing.assert_allclose(batch.advantages[:, 1], r[:, 1], atol=1e-12)

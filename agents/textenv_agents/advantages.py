@@ -6,9 +6,57 @@ zero where nothing is written, or are made so by the loss, which counts written 
 
 from __future__ import annotations
 
+import math
+
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
+
+from textenv_agents.config import PolicyGradientConfig
+
+
+def compared(
+    config: PolicyGradientConfig,
+    rewards: Float[Tensor, "batch time"],
+    written: Bool[Tensor, "batch time"],
+    counts: Float[Tensor, " batch"],
+    *,
+    values: Float[Tensor, "batch time"] | None = None,
+    bootstrap: Float[Tensor, " batch"] | None = None,
+    mean: float = 0.0,
+) -> tuple[Float[Tensor, "batch time"], Float[Tensor, "batch time"]]:
+    """Returns and advantages as the settings ask for them.
+
+    Args:
+        config: Says which returns and which baseline.
+        rewards: r_t, the KL term included.
+        written: Where a token was written, in texts that count.
+        counts: 1 for the texts that count, 0 for those whose reward failed.
+        values: V(s_t), for baseline="value"; the returns are then what V should be.
+        bootstrap: V after the last token; None: all texts are finished.
+        mean: For baseline="running_mean".
+    """
+    to_go = config.returns == "to_go"
+    returns = reward_to_go(rewards) if to_go else total_return(rewards)
+    advantages = returns
+    if config.baseline == "running_mean":
+        advantages = returns - mean
+    elif config.baseline == "value":
+        assert values is not None
+        values = values.detach().to(returns)
+        advantages = returns - values
+        if to_go:
+            advantages = generalised(
+                rewards, values, written, bootstrap=bootstrap, trace=config.gae_lambda
+            )
+            returns = advantages + values
+    elif config.baseline == "leave_one_out":
+        advantages = leave_one_out(returns, config.group, counts)
+    elif config.baseline == "group_mean":
+        advantages = group_mean(returns, config.group, counts)
+    if config.normalise:
+        advantages = group_normalised(advantages, returns, config.group, counts)
+    return returns, advantages
 
 
 def total_return(rewards: Float[Tensor, "batch time"]) -> Float[Tensor, "batch time"]:
@@ -87,8 +135,12 @@ def group_mean(
 ) -> Float[Tensor, "batch time"]:
     """A_i = R_i − mean of R_j over the whole group, text i included (GRPO; Shao et al. 2024).
 
-    That is (K − 1)/K of the leave-one-out advantage, and so is the gradient's mean: its direction
-    is right, its size is not (Liu et al. 2025, https://arxiv.org/abs/2503.20783).
+    That is (K − 1)/K of the leave-one-out advantage, and so is the mean of its estimate of ∇J: the
+    direction is right, the length is not (Liu et al. 2025, https://arxiv.org/abs/2503.20783).
+
+    What is added to the objective keeps its length. Of −β·∇KL the half that is paid as a reward
+    goes through the advantage and is shortened; the half that is a loss (`losses.kl_loss`) and the
+    entropy bonus are not. So next to ∇J they weigh K/(K − 1) as much as they were given.
 
     Args:
         returns: Of contiguous groups.
@@ -111,8 +163,9 @@ def group_normalised(
     """A_i / (σ + ε), σ the group's standard deviation, √(Σ_j (R_j − mean)²/(K − 1)).
 
     With `group_mean` that is GRPO's advantage (Shao et al. 2024, https://arxiv.org/abs/2402.03300).
-    Biased: σ depends on text i itself, and prompts whose texts differ little weigh more. The
-    command `python -m benchmarks bias` computes the bias exactly.
+    Biased: σ depends on text i itself, and prompts whose texts differ little weigh more. What does
+    not go through the advantage, as `group_mean` says, is not divided: where σ > 1 it weighs more.
+    The command `python -m benchmarks bias` computes the bias exactly, with a price for the KL too.
 
     Args:
         advantages: Of contiguous groups.
@@ -156,6 +209,8 @@ class RunningMean:
         return self.total / self.weight if self.weight else 0.0
 
     def update(self, returns: float) -> None:
-        """Add the mean return of an update, after it was used."""
+        """Add the mean return of an update, after it was used; if it is finite."""
+        if not math.isfinite(returns):
+            return
         self.total = self.decay * self.total + (1 - self.decay) * returns
         self.weight = self.decay * self.weight + (1 - self.decay)

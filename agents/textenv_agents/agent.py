@@ -38,7 +38,8 @@ class Agent(ABC):
             autoreset mode.
         config: Settings; keywords replace some of them: `PolicyGradient(lm, id, seed=1)`.
         logger: SB3's logger; None: nothing is logged.
-        inspect_folder: Where the texts of steps that are not finite are written; None: nowhere.
+        inspect_folder: Where the texts of steps that are not finite are written, beside those that
+            are there; None: nowhere.
 
     Attributes:
         policy: The language model.
@@ -87,7 +88,7 @@ class Agent(ABC):
         self.memory.check(rules.prompt_length, rules.max_tokens)
         self._forget()
         self.logger = logger or Logger(None, [])
-        self.tokens = self.updates = self.skipped = 0
+        self.tokens = self.updates = self.skipped = self.penalised = 0
         self.generator = np.random.default_rng(self.config.seed)
         self.running_mean = adv.RunningMean(self.config.running_mean_decay)
         self.kl = KLController(self.config.kl_coefficient, self.config.kl_target)
@@ -193,7 +194,12 @@ class Agent(ABC):
 
     @classmethod
     def load(
-        cls, path: str | Path, env: str | VectorEnv | None = None, *, logger: Logger | None = None
+        cls,
+        path: str | Path,
+        env: str | VectorEnv | None = None,
+        *,
+        device: str | None = None,
+        logger: Logger | None = None,
     ) -> Self:
         """Read what `save` wrote.
 
@@ -201,12 +207,14 @@ class Agent(ABC):
             path: The folder.
             env: As for the constructor; None: the environment that was trained in, if it has a
                 spec that could be written down.
+            device: Where to put the models, as for `textenv.models.load`; None: where they were.
             logger: As for the constructor.
 
         Raises:
-            CheckpointError: the folder is no checkpoint, is damaged, or of another version.
+            CheckpointError: the folder is no checkpoint, is damaged, or of another version; or the
+                device is not there.
         """
-        return checkpoint.load(cls, Path(path), env, logger)
+        return checkpoint.load(cls, Path(path), env, device, logger)
 
     def state_dict(self) -> dict[str, Any]:
         """Return everything that must go on but the policy's and the reference's weights.
@@ -217,6 +225,7 @@ class Agent(ABC):
             "tokens": self.tokens,
             "updates": self.updates,
             "skipped": self.skipped,
+            "penalised": self.penalised,
             "learning": self._learning,
             "bad_steps": [self.bad_steps.total, self.bad_steps.in_a_row],
             "running_mean": [self.running_mean.total, self.running_mean.weight],
@@ -230,7 +239,7 @@ class Agent(ABC):
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from what `state_dict` returned; the policy's weights are the caller's to load."""
         self.tokens, self.updates = state["tokens"], state["updates"]
-        self.skipped = state["skipped"]
+        self.skipped, self.penalised = state["skipped"], state["penalised"]
         learning = state["learning"]
         self._learning = None if learning is None else (learning[0], learning[1])
         self.bad_steps.total, self.bad_steps.in_a_row = state["bad_steps"]

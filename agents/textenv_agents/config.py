@@ -36,11 +36,11 @@ class PolicyGradientConfig:
     """
 
     # What is collected.
-    episodes: int = 64
-    """Texts per update; when an environment is handed in and nothing is said, its rows."""
+    episodes: int | None = None
+    """Texts per update. None: the rows of an environment that is handed in, else 64."""
     rows: int | None = None
     """Rows of the environment, at most `episodes`: a row that is done goes on with the next text.
-    None: as many as texts."""
+    None: as many as texts, or those of an environment that is handed in."""
     group: int = 8
     """Texts of one prompt; `episodes` is a multiple of it."""
     sampling: Sampling = field(default_factory=Sampling)
@@ -55,7 +55,8 @@ class PolicyGradientConfig:
     )
     """What is subtracted from it: nothing, the mean of past updates, a learned V(s_t), the mean of
     the other texts of the same prompt (RLOO), or that of all of them, itself included (GRPO; the
-    gradient is (K − 1)/K of what it should be)."""
+    gradient of the reward is (K − 1)/K as long as it should be, that of KL and entropy is not:
+    see `advantages.group_mean`)."""
     gae_lambda: float = 1.0
     """λ of generalised advantages, with baseline="value". Below 1 less variance, and biased where V
     is wrong."""
@@ -72,7 +73,8 @@ class PolicyGradientConfig:
     kl_coefficient: float = 0.0
     """β, the price of a nat of KL(π‖ρ), ρ being the policy as it was handed in."""
     kl_target: float | None = None
-    """Let β follow, so that a text's KL comes near this many nats; None: β stays."""
+    """Let β follow, so that a text's KL comes near this many nats; an update moves it by at most
+    2 %. None: β stays."""
 
     # The step.
     loss: Literal["policy_gradient", "ppo"] = "policy_gradient"
@@ -122,6 +124,11 @@ class PolicyGradientConfig:
     seed: int | None = 0
     """Fixes prompts and tokens; None: different each time."""
 
+    @property
+    def texts(self) -> int:
+        """Texts per update: `episodes`, or 64."""
+        return 64 if self.episodes is None else self.episodes
+
     def __post_init__(self) -> None:
         if isinstance(self.sampling, Mapping):  # as JSON brings it back
             object.__setattr__(self, "sampling", _sampling(self.sampling))
@@ -148,14 +155,14 @@ class PolicyGradientConfig:
             raise ValueError(f"expected 0 < clip < 1, got {self.clip}")
 
     def _check_groups(self) -> None:
-        if self.episodes % self.group:
+        if self.texts % self.group:
             raise ValueError(
                 "expected episodes (the environment's rows) to be a multiple of group, got "
-                f"{self.episodes} and {self.group}"
+                f"{self.texts} and {self.group}"
             )
-        if self.rows is not None and self.rows > self.episodes:
+        if self.rows is not None and self.rows > self.texts:
             raise ValueError(
-                f"expected rows ≤ episodes, got {self.rows} and {self.episodes}: a row writes at "
+                f"expected rows ≤ episodes, got {self.rows} and {self.texts}: a row writes at "
                 "least one text"
             )
         if self.normalise and self.returns != "total":
@@ -178,9 +185,9 @@ class PolicyGradientConfig:
                 f"epochs={self.epochs} and minibatches={self.minibatches} take several steps on "
                 'texts that only the first step\'s policy wrote: that needs loss="ppo"'
             )
-        if self.minibatches > self.episodes:
+        if self.minibatches > self.texts:
             raise ValueError(
-                f"{self.episodes} texts cannot be parted into {self.minibatches} minibatches"
+                f"{self.texts} texts cannot be parted into {self.minibatches} minibatches"
             )
         if self.kl_target is not None and not self.kl_coefficient > 0:
             raise ValueError("kl_target needs a kl_coefficient > 0 to start from")

@@ -17,7 +17,9 @@ from textenv_agents.config import PolicyGradientConfig
 def settings_for(
     env: str | VectorEnv, config: PolicyGradientConfig, settings: dict[str, Any]
 ) -> PolicyGradientConfig:
-    """Replace some settings; rows, and texts where nothing is said of them, are the environment's.
+    """Replace some settings; rows, and texts if nothing is said of either, are the environment's.
+
+    What comes back says how many texts it means, whatever environment it is used with later.
 
     Raises:
         ValueError: the environment has other rows than the settings say.
@@ -26,11 +28,11 @@ def settings_for(
         rows = settings.get("rows", config.rows)
         if rows not in (None, env.num_envs):
             raise ValueError(f"rows={rows}, but the environment has {env.num_envs}")
-        if rows is None and "episodes" not in settings:
-            settings = settings | {"episodes": env.num_envs}
-        elif rows is None:
-            settings = settings | {"rows": env.num_envs}
-    return replace(config, **settings)
+        episodes = settings.get("episodes", config.episodes)
+        own = {"episodes": env.num_envs} if episodes is rows is None else {"rows": env.num_envs}
+        settings = settings | own
+    config = replace(config, **settings)
+    return replace(config, episodes=config.texts)
 
 
 def make_environment(
@@ -39,14 +41,14 @@ def make_environment(
     """Make the environment of an id, or check one that was handed in.
 
     Raises:
-        ValueError: it is no `TextVectorEnv`, or shows other things than tokens.
+        ValueError: it is no `TextVectorEnv`, or shows or takes other things than tokens.
     """
     if isinstance(env, str) and _is_ours(env):
         own = policy is not None and policy.vocabulary is not None
         keywords: dict[str, Any] = {"lm": policy} if own else {}
         return gym.make_vec(
             env,
-            num_envs=config.rows or config.episodes,
+            num_envs=config.rows or config.texts,
             autoreset_mode=AutoresetMode.SAME_STEP,
             scoring="deferred",  # all texts of an update in one call of the reward
             **keywords,
@@ -58,6 +60,11 @@ def make_environment(
         )
     if env.unwrapped.setup.observation != textenv.Tokens():
         raise ValueError('the agent needs observation="tokens"')
+    if env.unwrapped.setup.action != textenv.AllTokens():
+        raise ValueError(
+            'the agent writes token by token: it needs action="all_tokens", not '
+            f"{env.unwrapped.setup.action!r}"
+        )
     return env
 
 

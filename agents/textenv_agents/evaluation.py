@@ -1,4 +1,4 @@
-"""What a policy is worth: fresh texts at temperature 1, without cutting, with intervals."""
+"""What a policy is worth: fresh texts, at temperature 1 and uncut unless said, with intervals."""
 
 from __future__ import annotations
 
@@ -15,8 +15,9 @@ from textenv import mdp
 from textenv.metrics import Interval, distinct_n, mean_interval
 from textenv.models import LanguageModel, Prefixes
 from textenv.models.base import divergences
+from textenv.models.sampling import Kept, Sampling
 from textenv.task import Task
-from textenv_agents.rollout import collect
+from textenv_agents.rollout import PLAIN, collect
 
 ROWS = 250  # texts that are written at once
 
@@ -70,6 +71,7 @@ def evaluate(
     texts: int = 1000,
     seed: int = 12345,
     prompt_index: int | None = None,
+    sampling: Sampling = PLAIN,
     **keywords: Any,
 ) -> Evaluation:
     """Write fresh texts and measure them.
@@ -81,6 +83,7 @@ def evaluate(
         texts: How many, ≥ 1.
         seed: Of prompts and tokens; the same for policies that are to be compared.
         prompt_index: Continue this prompt only; None: prompts drawn uniformly.
+        sampling: Temperature and cuts, which are then part of policy and reference.
         **keywords: For the environment.
     """
     envs = gym.make_vec(
@@ -94,13 +97,13 @@ def evaluate(
     prompts, uniforms = _drawn(task, texts, seed)
     if prompt_index is not None:
         prompts[:] = prompt_index
-    episodes = collect(envs, policy, prompts, uniforms)
+    episodes = collect(envs, policy, prompts, uniforms, sampling=sampling)
     envs.close()
     tokens, written = episodes.prefixes.tokens, episodes.prefixes.written
     kl, log_probs = np.concatenate(
         [
-            divergence(policy, reference, episodes.prefixes.rows(np.arange(texts)[start:][:ROWS]))
-            for start in range(0, texts, ROWS)
+            divergence(policy, reference, episodes.prefixes.rows(part), episodes.kept.rows(part))
+            for part in np.split(np.arange(texts), np.arange(ROWS, texts, ROWS))
         ],
         axis=1,
     )
@@ -138,11 +141,14 @@ def _drawn(
 
 @torch.no_grad()
 def divergence(
-    policy: LanguageModel, reference: LanguageModel, prefixes: Prefixes
+    policy: LanguageModel, reference: LanguageModel, prefixes: Prefixes, kept: Kept
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-    """Σ_t KL(π(·|s_t)‖ρ(·|s_t)) of each text, and Σ_t log ρ(a_t|s_t): float64 [N] each."""
-    ours = policy.score(prefixes, distributions=True)
-    theirs = reference.score(prefixes, distributions=True)
+    """Σ_t KL(π(·|s_t)‖ρ(·|s_t)) of each text, and Σ_t log ρ(a_t|s_t): float64 [N] each.
+
+    π and ρ are what sampling left of them, `kept`.
+    """
+    ours = policy.score(prefixes, sampling=kept, distributions=True)
+    theirs = reference.score(prefixes, sampling=kept, distributions=True)
     return (
         divergences(ours, theirs).sum(dim=1).double().cpu().numpy(),
         theirs.log_probs.sum(dim=1).double().cpu().numpy(),

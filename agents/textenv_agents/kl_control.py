@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 
 class KLController:
     """β, the price of a nat; with a target it follows the divergence that is measured.
@@ -36,8 +38,8 @@ class KLController:
         self.limit = limit
 
     def update(self, kl: float) -> None:
-        """Follow the mean divergence of an update's texts, after it was used."""
-        if self.target is None:
+        """Follow the mean divergence of an update's texts, after it was used; if it is finite."""
+        if self.target is None or not math.isfinite(kl):
             return
         error = (kl - self.target) / self.target
         error = min(max(error, -self.limit), self.limit)

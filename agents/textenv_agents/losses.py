@@ -92,6 +92,19 @@ def ratios(
     raise ValueError(f'expected ratio= to be "token" or "sequence", got {ratio!r}')
 
 
+@torch.no_grad()
+def clipped(
+    log_probs: Float[Tensor, "batch time"],
+    old_log_probs: Float[Tensor, "batch time"],
+    written: Bool[Tensor, "batch time"],
+    clip: float,
+    ratio: str = "token",
+) -> Bool[Tensor, "batch time"]:
+    """Where a token is written whose ratio lies outside 1 ± ε."""
+    w = ratios(log_probs, old_log_probs, written, ratio)
+    return ((w - 1).abs() > clip) & written
+
+
 def entropy_loss(
     entropy: Float[Tensor, "batch time"],
     written: Bool[Tensor, "batch time"],
@@ -171,7 +184,7 @@ def reduced(
 def number(written: Bool[Tensor, "batch time"], reduction: str) -> float:
     """What a loss over these texts divides by: their number, or that of their tokens, ≥ 1."""
     if reduction in ("episodes", "episode_means"):
-        return float(len(written))
+        return float(max(len(written), 1))
     if reduction == "tokens":
         return float(max(int(written.sum()), 1))
     raise ValueError(

@@ -20,6 +20,7 @@ from textenv_agents.batching import Rows, parts_that_fit
 from textenv_agents.config import PolicyGradientConfig
 from textenv_agents.hardware import checkpointable, library_pass, number_of_layers
 
+KEPT = 1e9  # bytes of the reference's distributions that are kept where no budget is given
 PROBE = (4, 6, 8)  # tokens of the texts that tell what a token and a pair of tokens cost
 
 
@@ -169,7 +170,7 @@ class Memory:
         """
         columns = prompt_length + max_tokens
         self._fits_alone(columns, max_tokens)
-        rows = self.config.rows or self.config.episodes
+        rows = self.config.rows or self.config.texts
         writing = [rollout_memory(self.footprint, number, columns) for number in (0, rows)]
         if writing[1] > self.budget:
             fit = int(rows * (self.budget - writing[0]) / (writing[1] - writing[0]))
@@ -193,6 +194,13 @@ class Memory:
         longest = texts[np.argmax(read[texts])]
         self._fits_alone(int(read[longest]), int(written[longest]))
         return parts_that_fit(texts, read, written, self.peak, self.budget)
+
+    def keeps(self, prefixes: Prefixes) -> bool:
+        """Whether each token's distribution fits beside an update that reads all texts at once."""
+        columns, tokens = int((prefixes.end - prefixes.begin).max()), int(prefixes.written.sum())
+        extra = tokens * self.footprint.logits
+        fits = self.peak(len(prefixes), columns, tokens) + extra <= self.budget
+        return fits and (extra <= KEPT or self.config.memory_budget is not None)
 
     def _fits_alone(self, columns: int, tokens: int) -> None:
         alone = self.peak(1, columns, tokens)

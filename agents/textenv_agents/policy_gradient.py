@@ -7,8 +7,7 @@ default one gradient step per batch of fresh texts, so that every estimator is o
 several. The objective may hold −β·KL(π‖ρ), ρ being the starting policy: its gradient is estimated
 without bias from the exact divergence at each state that was visited, which has less variance than
 log π − log ρ of the tokens that were drawn. Elsewhere: the agent around it (`agent`), formulas
-(`advantages`, `losses`), writing texts (`rollout`), and how they fit the machine (`batching`,
-`memory`, `hardware`).
+(`advantages`, `losses`), texts (`rollout`), and the machine (`batching`, `memory`, `hardware`).
 """
 
 from __future__ import annotations
@@ -19,15 +18,14 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from textenv import mdp
 from textenv.errors import RewardFaultError
 from textenv.models.base import divergences
-from textenv_agents import advantages as adv
 from textenv_agents import losses
+from textenv_agents.advantages import compared
 from textenv_agents.agent import Agent
 from textenv_agents.batching import Rows, minibatches
 from textenv_agents.rollout import Episodes, collect
-from textenv_agents.update import Batch, Reading, Totals, finite_gradient_norm, spread
+from textenv_agents.update import Batch, Known, Reading, Totals, finite_gradient_norm, spread
 
 
 class PolicyGradient(Agent):
@@ -44,6 +42,7 @@ class PolicyGradient(Agent):
         self._forget()  # what was read while writing takes no room in the update
         self.tokens += int(episodes.prefixes.written.sum())
         self.skipped += int(episodes.faults.sum())
+        self.penalised += episodes.penalised
         self.updates += 1
         counting = ~episodes.faults
         if not counting.any():
@@ -53,11 +52,11 @@ class PolicyGradient(Agent):
             )
         metrics = self.step(episodes)
         self._forget()  # so that the next update begins as it would after an interruption
-        written = episodes.prefixes.written
         metrics |= {
             "rollout/reward": float(episodes.rewards.sum(axis=1)[counting].mean()),
-            "rollout/length": float(written.mean()),
+            "rollout/length": float(episodes.prefixes.written.mean()),
             "rollout/skipped": float(self.skipped),
+            "rollout/penalised": float(self.penalised),
             "time/tokens": float(self.tokens),
             "time/updates": float(self.updates),
         }
@@ -69,20 +68,23 @@ class PolicyGradient(Agent):
     def collect(self) -> Episodes:
         """Let the policy write `episodes` texts, `group` of them after each prompt drawn."""
         config, task = self.config, self._texts.task
-        drawn = self.generator.integers(len(task.prompts), size=config.episodes // config.group)
-        uniforms = self.generator.random((config.episodes, task.rules.max_tokens))
+        drawn = self.generator.integers(len(task.prompts), size=config.texts // config.group)
+        uniforms = self.generator.random((config.texts, task.rules.max_tokens))
         prompts = np.repeat(drawn, config.group)
         with self.hardware.computing():
             return collect(self.env, self.policy, prompts, uniforms, sampling=config.sampling)
 
     # 2. Compare.
 
-    def read(self, episodes: Episodes, texts: Rows | None = None) -> Reading:
+    def read(
+        self, episodes: Episodes, texts: Rows | None = None, known: Known | None = None
+    ) -> Reading:
         """Ask the policy about texts, with gradient, and the reference where a KL is paid for.
 
         Args:
             episodes: Texts.
             texts: Which of them; None: all.
+            known: What the reference says of all of them, if that was kept; else it is asked.
         """
         prefixes, kept = episodes.prefixes, episodes.kept
         if texts is not None:
@@ -97,9 +99,11 @@ class PolicyGradient(Agent):
                 distributions=self.kl.coefficient > 0,
             )
             if self.kl.coefficient > 0:
-                with torch.no_grad():
-                    reference = self.reference.score(prefixes, sampling=kept, distributions=True)
-                kl = divergences(score, reference)
+                if known is None:
+                    known = Known.of(self.reference, prefixes, kept)
+                elif texts is not None:
+                    known = known.rows(texts)
+                kl = divergences(score, score._replace(distributions=known.distributions))
         if score.hidden is not None:
             values = self._value(score.hidden)  # [B, T]
         return Reading(score.log_probs, score.entropy, kl, values)
@@ -122,43 +126,26 @@ class PolicyGradient(Agent):
         """
         config = self.config
         place: dict[str, Any] = {"device": self.policy.device, "dtype": torch.float64}
-        written = torch.as_tensor(episodes.written, device=self.policy.device)
         counts = torch.as_tensor(~episodes.faults, **place)
+        written = torch.as_tensor(episodes.written, device=self.policy.device)
+        written = written & (counts > 0)[:, None]
         rewards = torch.as_tensor(episodes.rewards, **place)
         if kl is not None:
             later = nn.functional.pad(kl.detach().to(rewards).masked_fill(~written, 0.0), (0, 1))
             rewards = rewards - self.kl.coefficient * later[:, 1:]
-        to_go = config.returns == "to_go"
-        returns = adv.reward_to_go(rewards) if to_go else adv.total_return(rewards)
-        advantages = returns
-        if config.baseline == "running_mean":
-            advantages = returns - self.running_mean.value
-        elif config.baseline == "value":
-            assert values is not None
-            values = values.detach().to(returns)
-            advantages = returns - values
-            if to_go:
-                advantages = adv.generalised(
-                    rewards, values, written, bootstrap=bootstrap, trace=config.gae_lambda
-                )
-                returns = advantages + values
-        elif config.baseline == "leave_one_out":
-            advantages = adv.leave_one_out(returns, config.group, counts)
-        elif config.baseline == "group_mean":
-            advantages = adv.group_mean(returns, config.group, counts)
-        if config.normalise:
-            advantages = adv.group_normalised(advantages, returns, config.group, counts)
-        # Texts that do not count drop out, and the others weigh as much as a full batch would.
-        share = counts / counts.mean().clamp(min=1e-12)
+        mean = self.running_mean.value
+        returns, advantages = compared(
+            config, rewards, written, counts, values=values, bootstrap=bootstrap, mean=mean
+        )
         own = self.value_head.weight.dtype
         return Batch(
             rewards,
             returns.to(own),
-            (advantages * share[:, None]).to(own),
+            advantages.masked_fill((counts == 0)[:, None], 0.0).to(own),
             written,
             counts,
             torch.as_tensor(episodes.log_probs, **place),
-            None if values is None else values.to(own),
+            None if values is None else values.detach().to(own),
         )
 
     def loss(self, batch: Batch, reading: Reading, total: float | None = None) -> Tensor:
@@ -170,6 +157,7 @@ class PolicyGradient(Agent):
             total: What is divided by, of the minibatch that they are a part of; None: of these.
         """
         config, written, reduction = self.config, batch.written, self.config.reduction
+        total = batch.totals(reduction).policy if total is None else total
         log_probs, advantages = reading.log_probs, batch.advantages
         if config.loss == "ppo":
             ppo: dict[str, Any] = {"clip": config.clip, "ratio": config.ratio}
@@ -197,13 +185,14 @@ class PolicyGradient(Agent):
         """
         config, number = self.config, len(episodes.prefixes)
         parts = self.memory.parts(np.arange(number), episodes.prefixes)
+        known = self._known(episodes)
         # Where one part of one minibatch holds all texts, what is read once serves twice.
-        once = self.read(episodes) if len(parts) == config.minibatches == 1 else None
-        batch, kl = self._survey(episodes, parts, once)
+        once = self.read(episodes, known=known) if len(parts) == config.minibatches == 1 else None
+        batch, kl = self._survey(episodes, parts, once, known)
         steps = []
         for _ in range(config.epochs):
             for texts in minibatches(self.generator, number, config.minibatches):
-                taken = self._descend(episodes, batch, texts, once)
+                taken = self._descend(episodes, batch, texts, once, known)
                 once = None
                 if taken is not None:
                     steps.append(taken)
@@ -212,40 +201,53 @@ class PolicyGradient(Agent):
             return metrics
         metrics |= {name: float(np.mean([step[name] for step in steps])) for name in steps[0]}
         if kl is not None:
-            metrics["rollout/kl"] = float(losses.kl_loss(kl, batch.written))
+            mean = losses.kl_loss(kl, batch.written, total=batch.totals("episodes").policy)
+            metrics["rollout/kl"] = float(mean)
             metrics["train/kl_coefficient"] = self.kl.coefficient
             self.kl.update(metrics["rollout/kl"])
         if config.baseline == "running_mean":
             self.running_mean.update(float(batch.returns[:, 0][batch.counts > 0].mean()))
         return metrics
 
+    def _known(self, episodes: Episodes) -> Known | None:
+        """Ask the reference once for all steps of this update; None: each reading asks."""
+        several = self.config.epochs * self.config.minibatches > 1
+        if not (several and self.kl.coefficient > 0 and self.memory.keeps(episodes.prefixes)):
+            return None
+        with self.hardware.updating():
+            return Known.of(self.reference, episodes.prefixes, episodes.kept)
+
     def _survey(
-        self, episodes: Episodes, parts: list[Rows], once: Reading | None
+        self, episodes: Episodes, parts: list[Rows], once: Reading | None, known: Known | None
     ) -> tuple[Batch, Tensor | None]:
         """Compute what every step of this update learns from, and the KL at each state [N, T]."""
         if self.config.baseline != "value" and not self.kl.coefficient > 0:
             return self.prepare(episodes), None
         with torch.no_grad():
-            readings = [self.read(episodes, part) for part in parts] if once is None else [once]
-            kls = [reading.kl.detach() for reading in readings if reading.kl is not None]
-            heads = [r.values.detach() for r in readings if r.values is not None]
-            kl = spread(parts, kls, len(episodes.prefixes)) if kls else None
-            values = spread(parts, heads, len(episodes.prefixes)) if heads else None
+            readings = [once] if once else [self.read(episodes, part, known) for part in parts]
+            kl = spread(parts, [reading.kl for reading in readings])
+            values = spread(parts, [reading.values for reading in readings])
             bootstrap = None if values is None else self._bootstrap(episodes)
         return self.prepare(episodes, kl=kl, values=values, bootstrap=bootstrap), kl
 
     def _descend(
-        self, episodes: Episodes, batch: Batch, texts: Rows, once: Reading | None
+        self,
+        episodes: Episodes,
+        batch: Batch,
+        texts: Rows,
+        once: Reading | None,
+        known: Known | None,
     ) -> dict[str, float] | None:
         """Take one gradient step on some texts, read in parts that fit; None: it was left out."""
-        config = self.config
-        written = batch.written[torch.as_tensor(texts)]
-        totals = Totals(losses.number(written, config.reduction), losses.number(written, "tokens"))
+        config, taken = self.config, batch.rows(texts)
+        if not taken.counts.any():
+            return None
+        totals = taken.totals(config.reduction)
         sums: dict[str, float] = {}
         for optimizer in (self.optimizer, self.value_optimizer):
             optimizer.zero_grad()
         for part in self.memory.parts(texts, episodes.prefixes):
-            reading = once if once is not None else self.read(episodes, part)
+            reading = once if once is not None else self.read(episodes, part, known)
             for name, value in self._backward(batch.rows(part), reading, totals).items():
                 sums[name] = sums.get(name, 0.0) + value
         norm = finite_gradient_norm(self._trained, config.max_gradient_norm)
@@ -269,20 +271,13 @@ class PolicyGradient(Agent):
         loss.backward()
         sums = {"train/loss": float(loss.detach())}
         if config.loss == "ppo":
-            ratios = losses.ratios(
-                reading.log_probs.detach(), batch.log_probs, batch.written, config.ratio
-            )
-            clipped = ((ratios - 1).abs() > config.clip) & batch.written
+            old, written = batch.log_probs, batch.written
+            clipped = losses.clipped(reading.log_probs, old, written, config.clip, config.ratio)
             sums["train/clipped"] = float(clipped.sum()) / totals.tokens
         if reading.values is not None:
-            error = losses.value_loss(
-                reading.values,
-                batch.returns,
-                batch.written,
-                totals.tokens,
-                old_values=batch.values,
-                clip=config.value_clip,
-            )
+            value: dict[str, Any] = {"old_values": batch.values, "clip": config.value_clip}
+            read = reading.values, batch.returns, batch.written
+            error = losses.value_loss(*read, totals.tokens, **value)
             error.backward()
             sums["train/value_loss"] = float(error.detach())
         return sums
@@ -293,14 +288,13 @@ class PolicyGradient(Agent):
 
     def _bootstrap(self, episodes: Episodes) -> Tensor | None:
         """V after the last token of texts that were cut off from outside, [N]; None: none was."""
-        rules, prefixes = self._texts.task.rules, episodes.prefixes
-        prompts = np.full(len(prefixes), -1)
-        state = mdp.State(prefixes.tokens, prefixes.written, prompts)
-        cut = np.flatnonzero(~mdp.terminal(rules, state))
+        prefixes, cut = episodes.prefixes, episodes.cut_off(self._texts.task.rules)
         if not len(cut):
             return None
-        with self.hardware.computing():
-            hidden = self.policy.next(prefixes.rows(cut)).hidden
         values = self.value_head.weight.new_zeros(len(prefixes))
-        values[torch.as_tensor(cut, device=values.device)] = self._value(hidden)
+        for part in self.memory.parts(cut, prefixes):
+            with self.hardware.computing():
+                hidden = self.policy.next(prefixes.rows(part)).hidden
+            values[torch.as_tensor(part, device=values.device)] = self._value(hidden)
+            self.policy.forget()
         return values

@@ -29,8 +29,9 @@ class Episodes(NamedTuple):
     rewards: float64 [N, T], what each token was paid.
     log_probs: float64 [N, T], log of the probability with which a_t was drawn, temperature and
         cuts included; 0 behind the end.
-    faults: bool [N], texts whose reward failed and was skipped.
+    faults: bool [N], texts whose reward failed and was skipped: they do not count.
     kept: What sampling left at each step, for every later score of these texts.
+    penalised: How many texts' reward failed and was replaced by `fault_reward`: they count.
     """
 
     prefixes: Prefixes
@@ -38,11 +39,18 @@ class Episodes(NamedTuple):
     log_probs: npt.NDArray[np.float64]
     faults: npt.NDArray[np.bool_]
     kept: Kept = Kept()
+    penalised: int = 0
 
     @property
     def written(self) -> npt.NDArray[np.bool_]:
         """Bool [N, T]: where a token was written."""
         return np.arange(self.rewards.shape[1]) < self.prefixes.written[:, None]
+
+    def cut_off(self, rules: mdp.Rules) -> npt.NDArray[np.int64]:
+        """Indices of the texts that were cut off from outside, not finished by the rules."""
+        prefixes = self.prefixes
+        state = mdp.State(prefixes.tokens, prefixes.written, np.full(len(prefixes), -1))
+        return np.flatnonzero(~mdp.terminal(rules, state))
 
 
 def collect(
@@ -166,7 +174,9 @@ class _Writing:
         rules = self.rules
         whole = Prefixes(self.tokens, rules.prompt_length, rules.nothing, self.written)
         kept = Kept(self.sampling.temperature, self.bits)
-        return Episodes(whole, self.rewards, self.log_probs, self.faults, kept)
+        skipped = self.faults & (self.texts.setup.scorer.fault == "skip")
+        penalised = int((self.faults & ~skipped).sum())
+        return Episodes(whole, self.rewards, self.log_probs, skipped, kept, penalised)
 
     def _take(self, rows: npt.NDArray[np.int64]) -> None:
         """Give the next texts of the queue to the first of these rows; the others become idle."""

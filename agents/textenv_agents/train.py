@@ -132,10 +132,15 @@ def _go(
 
 
 def _evaluate(config: TrainConfig, agent: PolicyGradient) -> Evaluation:
-    """What the policy is worth; the environment's own model is not named again."""
+    """What the policy is worth, sampled as in training; the environment's model is not named."""
     model: dict[str, Any] = {} if config.lm is None else {"lm": config.lm}
     return evaluate(
-        agent.policy, config.env, reference=agent.reference, texts=config.texts, **model
+        agent.policy,
+        config.env,
+        reference=agent.reference,
+        texts=config.texts,
+        sampling=config.agent.sampling,
+        **model,
     )
 
 

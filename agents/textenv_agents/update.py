@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from itertools import chain, count
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
+from textenv.models import LanguageModel, Prefixes
+from textenv.models.sampling import Kept
+from textenv_agents import losses
 from textenv_agents.batching import Rows
 from textenv_agents.rollout import Episodes
 
@@ -18,7 +24,7 @@ class Batch(NamedTuple):
     rewards: what was paid, the KL term included.
     returns: what V(s_t) should be: R(τ), R_t, or A_t + V(s_t) with λ < 1.
     advantages: what multiplies ∇log π; 0 for texts that do not count.
-    written: where a token was written.
+    written: where a token was written, in texts that count.
     counts: 1, or 0 for texts whose reward failed and was skipped.
     log_probs: log π_old of what is written.
     values: V(s_t) before the update; None without the learned baseline.
@@ -38,6 +44,11 @@ class Batch(NamedTuple):
         taken: list[Any] = [None if field is None else field[index] for field in self]
         return Batch(*taken)
 
+    def totals(self, reduction: str) -> Totals:
+        """What losses over these texts divide by: those that count alone."""
+        written = self.written[self.counts > 0]
+        return Totals(losses.number(written, reduction), losses.number(written, "tokens"))
+
 
 class Reading(NamedTuple):
     """What is computed of texts in one pass, [B, T] each, with gradient.
@@ -52,6 +63,31 @@ class Reading(NamedTuple):
     entropy: Tensor | None = None
     kl: Tensor | None = None
     values: Tensor | None = None
+
+
+class Known(NamedTuple):
+    """What the reference says of N texts, for several readings of them.
+
+    distributions: [M, V], log ρ(·|s_t) at the M tokens that are written, text by text.
+    first: int64 [N + 1], which of them is the first of each text; at the end, M.
+    """
+
+    distributions: Tensor
+    first: Rows
+
+    @classmethod
+    def of(cls, reference: LanguageModel, prefixes: Prefixes, kept: Kept) -> Known:
+        """Ask the reference about texts, in one pass."""
+        with torch.no_grad():
+            score = reference.score(prefixes, sampling=kept, distributions=True)
+        assert score.distributions is not None
+        return cls(score.distributions, np.concatenate([[0], prefixes.written.cumsum()]))
+
+    def rows(self, chosen: Rows) -> Known:
+        """Take some texts, by index."""
+        spans = [np.arange(self.first[row], self.first[row + 1]) for row in chosen]
+        first = np.concatenate([[0], np.cumsum([len(span) for span in spans])])
+        return Known(self.distributions[torch.as_tensor(np.concatenate(spans))], first)
 
 
 class Totals(NamedTuple):
@@ -96,10 +132,10 @@ class BadSteps:
         """
         self.total += 1
         self.in_a_row += 1
-        where = ""
+        where = " inspect_folder=… would have kept its texts;"
         if self.folder is not None:
-            path = self.folder / f"bad-step-{self.total}.pt"
             self.folder.mkdir(parents=True, exist_ok=True)
+            path = _free(self.folder / f"bad-step-{self.total}.pt")
             torch.save(_inspection(what, episodes, texts, updates), path)
             where = f" its texts are in {str(path)!r} (torch.load);"
         if self.in_a_row >= self.limit:
@@ -116,12 +152,19 @@ def finite_gradient_norm(parameters: list[nn.Parameter], limit: float | None) ->
     return float(norm) if torch.isfinite(norm) else None
 
 
-def spread(parts: list[Rows], values: list[Tensor], rows: int) -> Tensor:
-    """Put the parts' values, [n, T] each, where they belong in [N, T]."""
-    whole = values[0].new_zeros((rows, *values[0].shape[1:]))
-    for chosen, part in zip(parts, values, strict=True):
-        whole[torch.as_tensor(chosen, device=whole.device)] = part
-    return whole
+def spread(parts: list[Rows], values: Sequence[Tensor | None]) -> Tensor | None:
+    """Put all parts' values, [n, T] each, where they belong in [N, T]; None: there are none."""
+    known = [part.detach() for part in values if part is not None]
+    if not known:
+        return None
+    order = torch.as_tensor(np.concatenate(parts).argsort(), device=known[0].device)
+    return torch.cat(known)[order]
+
+
+def _free(path: Path) -> Path:
+    """That path, or with a number behind its name: another agent may have written there."""
+    others = (path.with_stem(f"{path.stem}-{number}") for number in count(2))
+    return next(other for other in chain([path], others) if not other.exists())
 
 
 def _inspection(what: str, episodes: Episodes, texts: Rows, updates: int) -> dict[str, Any]:
