@@ -58,7 +58,7 @@ def settings(model: str, device: str) -> list[Setting]:
     """The models that were asked for."""
     chosen = []
     if model != "smollm2":
-        chosen.append(Setting("GPT-2, 4 × 128", gpt2(device=device), 64, 1024, (2.0, 4.5), 3))
+        chosen.append(Setting("GPT-2, 4 × 128", gpt2(device=device), 64, 1024, (2.0, 4.5), 5))
     if model != "gpt2":
         chosen.append(Setting("SmolLM2-135M", smollm2(device), 32, 128, (1.2, 2.5), 2))
     return chosen

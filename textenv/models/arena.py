@@ -69,7 +69,7 @@ class Arena:
             for name in ("keys", "values"):
                 buffer, old = getattr(mine, name), getattr(theirs, name)
                 buffer.zero_()  # what is hidden must still be finite
-                buffer[:rows, :, : old.shape[2]] = old
+                buffer[:rows, :, : cache.clock] = old[:, :, : cache.clock]
                 setattr(theirs, name, buffer[:rows])
         cache.window.capacity = self.columns
         self._holder, self._view = weakref.ref(cache), cache.layers[0].keys

@@ -25,6 +25,8 @@ from transformers.cache_utils import Cache, CacheLayerMixin
 
 Numbers = npt.NDArray[np.int64]
 
+SPARE = 8
+
 
 @dataclass
 class _Window:
@@ -50,8 +52,8 @@ class _Layer(CacheLayerMixin):
     def allocate(self, keys: Tensor, values: Tensor, rows: int) -> None:
         """Make buffers for that many rows of keys and values like these."""
         self.dtype, self.device = keys.dtype, keys.device
-        self.keys = _buffer(keys, rows, self.window.capacity)
-        self.values = _buffer(values, rows, self.window.capacity)
+        self.keys = _buffer(keys, rows, self.window.capacity, self.window.clock)
+        self.values = _buffer(values, rows, self.window.capacity, self.window.clock)
         self.is_initialized = True
 
     def update(
@@ -85,6 +87,8 @@ class ColumnCache(Cache):
         clock: Where the first column is written; there is room for longer rows before it.
 
     Attributes:
+        spare: How many columns are made room for at least, when there is none left. Few, because
+            attention is slower over rows that lie far from one another; many where moving is dear.
         begin: int64 [R], the column of each row's first token.
         end: int64 [R], one past that of its last.
     """
@@ -92,6 +96,7 @@ class ColumnCache(Cache):
     def __init__(self, rows: int, capacity: int, clock: int = 0) -> None:
         super().__init__(layers=[])
         self.window = _Window(clock, clock, capacity)
+        self.spare = SPARE
         self.begin: Numbers = np.full(rows, clock)
         self.end: Numbers = np.full(rows, clock)
 
@@ -161,6 +166,7 @@ class ColumnCache(Cache):
         """
         clock = int(known.max())
         copy = type(self)(len(rows), clock + after, clock)
+        copy.spare = self.spare
         copy.begin = clock - known
         start = self.begin[rows] + known - clock
         taken = torch.as_tensor(rows)
@@ -221,7 +227,7 @@ class ColumnCache(Cache):
         self.begin[~wanted] = self.end[~wanted] = window.clock
         first = int(self.begin.min())
         clock = max(before, window.clock - first)
-        capacity = clock + after + max(8, clock // 4)
+        capacity = clock + after + max(self.spare, clock // 8)
         start = clock - (window.clock - first)
         for layer in self._ready():
             layer.keys = _moved(layer.keys[:, :, first : window.clock], capacity, start)
@@ -238,14 +244,20 @@ class ColumnCache(Cache):
         return [layer for layer in self.layers if layer.is_initialized]
 
 
-def _buffer(like: Tensor, rows: int, columns: int) -> Tensor:
-    """Zeros [R, heads, C, width]: what is hidden must still be finite."""
+def _buffer(like: Tensor, rows: int, columns: int, before: int) -> Tensor:
+    """Room for [R, heads, C, width].
+
+    The first columns are zeros: rows that begin later have them hidden, and what is hidden must
+    still be finite. Those behind are written before they are read.
+    """
     _, heads, _, width = like.shape
-    return like.new_zeros(rows, heads, columns, width)
+    buffer = like.new_empty(rows, heads, columns, width)
+    buffer[:, :, :before].zero_()
+    return buffer
 
 
 def _moved(columns: Tensor, capacity: int, start: int) -> Tensor:
     """A new buffer that holds these columns from `start`."""
-    buffer = _buffer(columns, len(columns), capacity)
+    buffer = _buffer(columns, len(columns), capacity, start)
     buffer[:, :, start : start + columns.shape[2]] = columns
     return buffer

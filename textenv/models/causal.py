@@ -133,7 +133,10 @@ class CausalLM(LanguageModel):
 
     def new_cache(self, rows: int, capacity: int, clock: int = 0) -> ColumnCache:
         """As `Reader.new_cache`."""
-        return ColumnCache(rows, capacity, clock)
+        cache = ColumnCache(rows, capacity, clock)
+        if self.graphs.may_record(self.device):
+            cache.spare = 4 * cache.spare  # each new size is another graph
+        return cache
 
     def read_on(self, ids: Ids, cache: ColumnCache, seen: Ids, positions: Ids) -> Next:
         """As `Reader.read_on`."""

@@ -126,7 +126,11 @@ class Graphs:
             return False
         if not all(layer.is_initialized for layer in cache.layers):
             return False
-        return self.capture is not None or cache.layers[0].device.type == "cuda"
+        return self.may_record(cache.layers[0].device)
+
+    def may_record(self, device: torch.device) -> bool:
+        """Whether steps on this device are recorded."""
+        return self.enabled and (self.capture is not None or device.type == "cuda")
 
     def _arena(self, cache: ColumnCache) -> Arena | None:
         """The arena that a cache is in; else one that it moves into, if the shape is worth it."""

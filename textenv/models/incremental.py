@@ -21,7 +21,6 @@ from textenv.models.memory import Ids, Match, Memory, Next, ReadingKey, Stream
 from textenv.models.room import explained
 
 FILL = -1  # stands behind the end of a row in arrays of ids
-_SPARE = 32  # columns that a new cache has room for
 
 
 @runtime_checkable
@@ -176,7 +175,8 @@ class Incremental:
         batch, clock = len(ids), int(length.max()) - 1
         known = self.memory.valid[int(match.stream.max())].answer
         answer = Next(*(part.new_zeros(batch, part.shape[1]) for part in known))
-        cache = self.reader.new_cache(batch, clock + _SPARE, clock)
+        cache = self.reader.new_cache(batch, clock, clock)
+        cache.window.capacity += cache.spare  # it has no buffers yet
         empty = np.zeros(batch, dtype=np.int64)
         none = np.zeros(batch, dtype=np.bool_)
         stream = Stream(key, np.full_like(ids, FILL), empty, answer, none, cache)
@@ -190,7 +190,7 @@ class Incremental:
         cache = self.reader.new_cache(len(texts), ids.shape[1])
         answer = _rows(self.reader.read_whole(texts, own, cache), row)
         cache.written(own)
-        cache = cache.select(row, length, after=max(_SPARE, ids.shape[1] // 2))
+        cache = cache.select(row, length, after=cache.spare)
         everything = np.ones(len(ids), dtype=np.bool_)
         stream = Stream(key, ids.copy(), length.copy(), answer, everything, cache)
         self.memory.used(stream)
