@@ -175,7 +175,7 @@ def _show(title: str, evaluation: Evaluation) -> None:
     """Three texts with their rewards; the same prompts each time."""
     print(f"{title}:")
     for prompt, text, reward in evaluation.texts[:3]:
-        print(f"  {reward:+.2f}  {prompt} | {text}")
+        print(f"  {reward:+.2f}  {prompt} | {text}".replace("\n", "⏎"))
     print(flush=True)
 
 

@@ -168,6 +168,6 @@ def _samples(before: Evaluation, after: Evaluation, number: int = 20) -> str:
     for title, evaluation in [("Before", before), ("After", after)]:
         parts.append(f"# {title}: mean reward {evaluation.reward}\n")
         for prompt, text, reward in evaluation.texts[:number]:
-            parts.append(f"{reward:+.3f}  {prompt} | {text}")
+            parts.append(f"{reward:+.3f}  {prompt} | {text}".replace("\n", "⏎"))
         parts.append("")
     return "\n".join(parts)

@@ -89,19 +89,17 @@ class CausalLM(LanguageModel):
         """As `LanguageModel.read`."""
         tokens, begin = with_start(prefixes, self._start_token)
         # The last written token is predicted, never read.
-        ids = left_aligned(tokens, begin, np.maximum(prefixes.end, begin + 1))
+        length = np.maximum(prefixes.end - begin, 1)
+        ids = left_aligned(tokens, begin, begin + length)
         check_length(self._positions, ids.shape[1])
         place = prefixes.start - begin[rows] + steps
-        inputs: dict[str, Any] = {
-            "input_ids": torch.as_tensor(ids, device=self.device),
-            "use_cache": False,
-        }
+        inputs = torch.as_tensor(ids, device=self.device)
         with dropout_off(self.model):
             if self._plain_head:
-                states = self._states(**inputs)[rows, place]  # [N, H]
+                states = self._states_at(inputs, length, rows, place)  # [N, H]
                 logits = self.model.get_output_embeddings()(states)
             else:
-                output = self.model(**inputs, output_hidden_states=True)
+                output = self.model(input_ids=inputs, use_cache=False, output_hidden_states=True)
                 states = output.hidden_states[-1][rows, place]
                 logits = output.logits[rows, place]
         return suppress(logits[:, : self.vocabulary_size], self.suppressed_tokens), states
@@ -167,11 +165,22 @@ class CausalLM(LanguageModel):
 
     def _states(self, input_ids: Tensor, **inputs: Any) -> Tensor:
         """Read rows from their beginnings; return the last layer's hidden states [n, L, H]."""
-        body = self.model.base_model
-        checkpoints = getattr(body, "gradient_checkpointing", False)
-        if self._own_pass and not checkpoints and gpt2.is_plain(self.model):
+        if self._by_own_pass():
             return gpt2.forward(self.model, input_ids, cache=inputs.get("past_key_values"))
-        return body(input_ids=input_ids, **inputs).last_hidden_state
+        return self.model.base_model(input_ids=input_ids, **inputs).last_hidden_state
+
+    def _states_at(self, ids: Tensor, length: Ids, rows: Ids, place: Ids) -> Tensor:
+        """Read whole texts, padding left out where it can be; return chosen states [N, H]."""
+        if length.sum() == ids.numel() or not self._by_own_pass():
+            return self._states(input_ids=ids, use_cache=False)[rows, place]
+        real = np.flatnonzero(np.arange(ids.shape[1]) < length[:, None])
+        first = np.cumsum(length) - length  # of each row, among the real ones
+        states = gpt2.forward(self.model, ids, real=torch.as_tensor(real, device=self.device))
+        return states[torch.as_tensor(first[rows] + place, device=self.device)]
+
+    def _by_own_pass(self) -> bool:
+        checkpoints = getattr(self.model.base_model, "gradient_checkpointing", False)
+        return self._own_pass and not checkpoints and gpt2.is_plain(self.model)
 
     def _forward(self, ids: Tensor, seen: Tensor | None, positions: Tensor, cache: Any) -> Step:
         """Read w more columns, [n, w]; one token a row by our own pass where there is one."""

@@ -46,7 +46,8 @@ def forward(
     positions: Int[Tensor, "batch time"] | None = None,
     seen: Int[Tensor, "batch columns"] | None = None,
     cache: Cache | None = None,
-) -> Float[Tensor, "batch time width"]:
+    real: Int[Tensor, " n"] | None = None,
+) -> Float[Tensor, "batch time width"] | Float[Tensor, "n width"]:
     """Read tokens, without dropout; return the last hidden states.
 
     Args:
@@ -56,6 +57,8 @@ def forward(
         seen: With a cache that holds something: 1 for each column that the row sees, the new one
             included; then there is one token a row. None: all.
         cache: What was read before, and where this is kept; None: nothing, nowhere.
+        real: Which of the B·T tokens are no padding, where some are: the others are not computed,
+            and the states of these come back, [n, H]. Without a cache.
     """
     body, heads = model.transformer, model.config.n_head
     batch, time = ids.shape
@@ -63,21 +66,29 @@ def forward(
         positions = torch.arange(time, device=ids.device)[None]
     hidden = F.embedding(ids, body.wte.weight) + F.embedding(positions, body.wpe.weight)
     hidden = hidden.flatten(0, 1)  # [B·T, H]
+    if real is not None:
+        hidden = hidden.index_select(0, real)  # [n, H]
     mask = None
     if seen is not None:
         mask = hidden.new_zeros(seen.shape).masked_fill_(seen == 0, -torch.inf)[:, None, None]
     for number, block in enumerate(body.h):
         projected = _linear(block.attn.c_attn, _layer_norm(block.ln_1, hidden))
+        if real is not None:  # attention alone needs rows and columns
+            empty = projected.new_zeros(batch * time, projected.shape[1])
+            projected = empty.index_copy(0, real, projected)
         split = projected.view(batch, time, 3, heads, -1).permute(2, 0, 3, 1, 4)
         query, keys, values = split.unbind(0)  # [B, heads, T, width] each
         if cache is not None:
             keys, values = cache.update(keys, values, number)
         attended = _attend(query, keys, values, mask, block.attn.scaling)
         attended = attended.transpose(1, 2).reshape(batch * time, -1)  # [B·T, H]
+        if real is not None:
+            attended = attended.index_select(0, real)
         hidden = hidden + _linear(block.attn.c_proj, attended)
         inner = _linear(block.mlp.c_fc, _layer_norm(block.ln_2, hidden))
         hidden = hidden + _linear(block.mlp.c_proj, F.gelu(inner, approximate="tanh"))
-    return _layer_norm(body.ln_f, hidden).view(batch, time, -1)
+    hidden = _layer_norm(body.ln_f, hidden)
+    return hidden.view(batch, time, -1) if real is None else hidden
 
 
 @torch.no_grad()
