@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import platform
 import time
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -40,7 +40,8 @@ class SentimentConfig:
 def main() -> None:
     """Print one line a seed, then the means with their intervals over seeds."""
     config = tyro.cli(SentimentConfig, prog="python -m benchmarks sentiment")
-    settings = {k: v for k, v in asdict(REVIEWS).items() if v != getattr(PolicyGradientConfig, k)}
+    usual = vars(PolicyGradientConfig())
+    settings = {name: value for name, value in vars(REVIEWS).items() if value != usual[name]}
     print(f"{date.today()}, {platform.machine()}, torch {torch.__version__}, "
           f"{torch.get_num_threads()} threads\n{config.tokens:,} tokens, {settings}\n")  # fmt: skip
     print(f"{'seed':>5}{'reward before':>24}{'reward after':>24}{'KL':>24}{'length':>8}"
