@@ -9,6 +9,7 @@ import pytest
 import torch
 from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
 
+from tests import small_tasks
 from textenv.errors import TextenvError, UnknownNameError
 from textenv.mdp import Rules, align_prompts, align_written
 from textenv.models import LSTMLM, CausalLM, LanguageModel, Prefixes, TabularLM, load
@@ -55,17 +56,9 @@ def make(kind) -> LanguageModel:
 
 
 def random_prefixes(seed, rows=7, *, in_step=False, empty=True):
-    generator = np.random.default_rng(seed)
-    prompts = [
-        generator.integers(V, size=generator.integers(0 if empty else 1, P + 1))
-        for _ in range(rows)
-    ]
-    lengths = generator.integers(T + 1, size=rows)
-    if in_step:
-        lengths[:] = lengths[0]
-    written = [generator.integers(V, size=length) for length in lengths]
-    tokens = np.concatenate([align_prompts(RULES, prompts), align_written(RULES, written)], axis=1)
-    return Prefixes(tokens, P, V, lengths)
+    return small_tasks.random_prefixes(
+        RULES, seed, rows, in_step=in_step, shortest=0 if empty else 1
+    )
 
 
 def slow_logits(model, prefixes, row):

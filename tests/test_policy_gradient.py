@@ -13,11 +13,11 @@ from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.logger import configure
 
 import textenv
-from textenv import Task, exact
+from tests import small_tasks
+from textenv import exact
 from textenv.models import LSTMLM, TabularLM
 from textenv.models.sampling import draw
 from textenv.rewards import word_preference
-from textenv.vocabulary import WordVocabulary
 from textenv_agents import CheckpointError, PolicyGradient
 from textenv_agents.rollout import collect
 
@@ -33,15 +33,7 @@ def vector(task, rows=16, mode="same_step", **keywords):
 
 
 def ragged_task(**changes):
-    """Texts of 1 to 5 words after one of three prompts; two of them are stop words."""
-    return Task(
-        name="ragged",
-        vocabulary=WordVocabulary(["a", "b", "c", "!"], end="$"),
-        prompts=["a", "b a", "c"],
-        stop=["!"],
-        max_tokens=5,
-        reward=word_preference({"a": 1.0, "b": -1.0}, pays="token"),
-    ).with_changes(**changes)
+    return small_tasks.ragged_task(5, **changes)
 
 
 # Collecting.

@@ -7,12 +7,11 @@ import pytest
 import torch
 
 import textenv
+from tests import small_tasks
 from tests.small_tasks import task as small
-from textenv import Task
 from textenv.models import LSTMLM, TabularLM
 from textenv.models.sampling import Sampling
 from textenv.rewards import Reward, word_preference
-from textenv.vocabulary import WordVocabulary
 from textenv_agents import rollout
 from textenv_agents.rollout import collect
 
@@ -21,15 +20,7 @@ N, T = 23, 6
 
 
 def ragged_task(**changes):
-    """Texts of 1 to 6 words after one of three prompts; "!" stops and "$" ends them."""
-    return Task(
-        name="ragged",
-        vocabulary=WordVocabulary(["a", "b", "c", "!"], end="$"),
-        prompts=["a", "b a", "c"],
-        stop=["!"],
-        max_tokens=T,
-        reward=word_preference({"a": 1.0, "b": -1.0}, pays="token"),
-    ).with_changes(**changes)
+    return small_tasks.ragged_task(T, **changes)
 
 
 def vector(rows, mode="same_step", made=None, **keywords):

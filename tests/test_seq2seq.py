@@ -20,6 +20,7 @@ from transformers import (
     T5ForConditionalGeneration,
 )
 
+from tests import small_tasks
 from textenv.errors import TextenvError
 from textenv.mdp import Rules, align_prompts, align_written
 from textenv.models import Prefixes, Seq2SeqLM, load
@@ -79,15 +80,8 @@ def warns(kind):
     return pytest.warns(UserWarning, match="is read in whole wherever")
 
 
-def random_prefixes(seed, rows=7, *, in_step=False, longest=P):
-    generator = np.random.default_rng(seed)
-    prompts = [generator.integers(V, size=generator.integers(longest + 1)) for _ in range(rows)]
-    lengths = generator.integers(T + 1, size=rows)
-    if in_step:
-        lengths[:] = lengths[0]
-    written = [generator.integers(V, size=length) for length in lengths]
-    tokens = np.concatenate([align_prompts(RULES, prompts), align_written(RULES, written)], axis=1)
-    return Prefixes(tokens, P, V, lengths)
+def random_prefixes(seed, rows=7, **keywords):
+    return small_tasks.random_prefixes(RULES, seed, rows, **keywords)
 
 
 def until(prefixes, row, step):

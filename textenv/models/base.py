@@ -238,6 +238,19 @@ def read_config(folder: Path) -> dict[str, Any]:
         raise TextenvError(f"{str(folder)!r} is no model folder: {error}") from error
 
 
+def check_ids(vocabulary: Vocabulary, ids: int) -> None:
+    """Refuse a vocabulary with ids that a model lacks.
+
+    Raises:
+        ValueError: it has more than the model's.
+    """
+    if ids < vocabulary.size:
+        raise ValueError(
+            f"the tokenizer has {vocabulary.size} ids, the model only {ids}: they do not belong "
+            "together"
+        )
+
+
 def entropies(log_probs: Float[Tensor, "*batch vocabulary"]) -> Float[Tensor, "*batch"]:
     """H = −Σ p·log p, where 0·(−∞) counts as 0; no NaN in the gradient either."""
     finite = log_probs.masked_fill(log_probs == -torch.inf, 0.0)

@@ -16,7 +16,7 @@ from textenv.limits import check_length, max_positions
 from textenv.models import gpt2
 from textenv.models.alignment import left_aligned, with_start
 from textenv.models.arena import Step
-from textenv.models.base import LanguageModel, suppress
+from textenv.models.base import LanguageModel, check_ids, suppress
 from textenv.models.cache import ColumnCache
 from textenv.models.graphs import Graphs
 from textenv.models.incremental import FILL, Incremental
@@ -60,12 +60,7 @@ class CausalLM(LanguageModel):
         suppressed_tokens: tuple[int, ...] | None = None,
     ) -> None:
         super().__init__(vocabulary, vocabulary.size)
-        rows = model.get_output_embeddings().weight.shape[0]
-        if rows < vocabulary.size:
-            raise ValueError(
-                f"the tokenizer has {vocabulary.size} ids, the model only {rows}: they do not "
-                "belong together"
-            )
+        check_ids(vocabulary, model.get_output_embeddings().weight.shape[0])
         self.model = model
         self.suppressed_tokens = (
             vocabulary.suppressed_tokens if suppressed_tokens is None else suppressed_tokens

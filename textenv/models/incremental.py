@@ -70,13 +70,15 @@ class Incremental:
 
     Args:
         reader: Reads.
+
+    Attributes:
         refills: Whether rows may begin at different steps of the clock. Where they may not, rows
             that are not in step are read in whole.
     """
 
-    def __init__(self, reader: Reader, *, refills: bool = True) -> None:
+    def __init__(self, reader: Reader) -> None:
         self.reader = reader
-        self.refills = refills
+        self.refills = True
         self.memory = Memory()
         self._whole: Stream | None = None  # rows that were read in whole last, for the next caller
 
@@ -131,13 +133,12 @@ class Incremental:
 
     def _worth(self, match: Match, length: Ids) -> Match:
         """Leave out what is known of beginnings that would still have to be read on from."""
-        whole = self.memory.whole(match)
-        known = np.where(whole | (match.known >= length - 1), match.known, 0)
+        known = np.where(match.whole | (match.known >= length - 1), match.known, 0)
         return match._replace(known=known, stream=np.where(known > 0, match.stream, -1))
 
     def _answered(self, match: Match, length: Ids) -> Next | None:
         """The answers, where all of them are known."""
-        if (match.known != length).any() or not self.memory.whole(match).all():
+        if (match.known != length).any() or not match.whole.all():
             return None
         numbers = sorted(set(match.stream.tolist()))
         streams = [self.memory.valid[number] for number in numbers]
@@ -154,12 +155,11 @@ class Incremental:
 
     def _in_place(self, match: Match, batch: int) -> _Plan | None:
         """Go on in the stream that most rows go on from, unless it is too large or too small."""
-        whole = self.memory.whole(match)
-        if not whole.any():
+        if not match.whole.any():
             return None
-        home = int(np.bincount(match.stream[whole]).argmax())
+        home = int(np.bincount(match.stream[match.whole]).argmax())
         stream = self.memory.valid[home]
-        own = whole & (match.stream == home)
+        own = match.whole & (match.stream == home)
         first = np.zeros(batch, dtype=np.bool_)
         first[np.unique(np.where(own, match.slot, -1), return_index=True)[1]] = True
         own &= first  # each row of the stream goes on once

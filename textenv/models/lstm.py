@@ -140,9 +140,8 @@ class LSTMLM(LanguageModel):
         h, c = self.head.weight.new_zeros((2, *shape))
         hidden = h.new_zeros(batch, self.width)
         known = np.zeros(batch, dtype=np.int64)
-        whole = memory.whole(match)
         for number, stream in enumerate(memory.valid):
-            rows = np.flatnonzero(whole & (match.stream == number))
+            rows = np.flatnonzero(match.whole & (match.stream == number))
             slots = match.slot[rows]
             known[rows] = match.known[rows]
             h[:, rows], c[:, rows] = stream.cache.h[:, slots], stream.cache.c[:, slots]

@@ -117,16 +117,18 @@ class Stream:
 
 
 class Match(NamedTuple):
-    """Where what is known of each row of a question was read, all int64 [B].
+    """Where what is known of each row of a question was read.
 
-    stream: Which of the valid streams, −1 where nothing is known.
-    slot: Which of its rows.
-    known: How many leading tokens of the question it has read.
+    stream: int64 [B], which of the valid streams, −1 where nothing is known.
+    slot: int64 [B], which of its rows.
+    known: int64 [B], how many leading tokens of the question it has read.
+    whole: bool [B], whether that is all that it has read.
     """
 
     stream: Ids
     slot: Ids
     known: Ids
+    whole: npt.NDArray[np.bool_]
 
 
 class Memory:
@@ -167,14 +169,6 @@ class Memory:
                 del self.streams[number:]
                 break
 
-    def whole(self, match: Match) -> npt.NDArray[np.bool_]:
-        """Which rows of a question go on from all that some row has read: bool [B]."""
-        whole = np.zeros(len(match.known), dtype=np.bool_)
-        for number, stream in enumerate(self.valid):
-            rows = np.flatnonzero((match.stream == number) & (match.known > 0))
-            whole[rows] = match.known[rows] == stream.length[match.slot[rows]]
-        return whole
-
     def replace(self, match: Match, stream: Stream) -> None:
         """Put a stream in place of the one that most of its rows went on from."""
         went_on = match.stream[match.stream >= 0]
@@ -192,12 +186,13 @@ class Memory:
             length: int64 [B].
         """
         batch = len(ids)
-        match = Match(np.full(batch, -1), np.zeros(batch, np.int64), np.zeros(batch, np.int64))
+        slot, known = np.zeros((2, batch), dtype=np.int64)
+        match = Match(np.full(batch, -1), slot, known, np.zeros(batch, dtype=np.bool_))
         for number, stream in enumerate(self.valid):
             rows = np.flatnonzero(stream.continued(ids, length))
             rows = rows[stream.length[rows] > match.known[rows]]
             match.stream[rows], match.slot[rows] = number, rows
-            match.known[rows] = stream.length[rows]
+            match.known[rows], match.whole[rows] = stream.length[rows], True
             if (match.known >= length - 1).all():  # little is new, as nearly always
                 return match
         rows = np.flatnonzero(match.known < length - 1)
@@ -211,4 +206,5 @@ class Memory:
                 if common[best] > match.known[row]:
                     match.stream[row], match.slot[row] = number, slots[best]
                     match.known[row] = common[best]
+                    match.whole[row] = common[best] == stream.length[slots[best]]
         return match

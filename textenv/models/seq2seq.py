@@ -19,7 +19,7 @@ from torch import Tensor
 
 from textenv.errors import MissingExtraError
 from textenv.limits import check_length, max_positions
-from textenv.models.base import LanguageModel, suppress
+from textenv.models.base import LanguageModel, check_ids, suppress
 from textenv.models.cache import ColumnCache
 from textenv.models.cross import CrossCache
 from textenv.models.encoded import Encoded, Sources
@@ -75,12 +75,7 @@ class Seq2SeqLM(LanguageModel):
     ) -> None:
         super().__init__(vocabulary, vocabulary.size)
         self._start = decoder_start(model)
-        rows = number_of_ids(model)
-        if rows < vocabulary.size:
-            raise ValueError(
-                f"the tokenizer has {vocabulary.size} ids, the model only {rows}: they do not "
-                "belong together"
-            )
+        check_ids(vocabulary, number_of_ids(model))
         self.model = model
         if suppressed_tokens is None:
             suppressed_tokens = (*vocabulary.suppressed_tokens, *bad_words(model))
