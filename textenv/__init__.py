@@ -35,6 +35,6 @@ _register()
 
 def __getattr__(name: str) -> Any:
     # Rooms that are imported when they are first used: `models` loads torch.
-    if name in ("exact", "metrics", "models", "testing"):
+    if name in ("exact", "metrics", "models", "preferences", "testing"):
         return import_module(f"textenv.{name}")
     raise AttributeError(f"module 'textenv' has no attribute {name!r}")
