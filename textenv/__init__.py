@@ -9,6 +9,7 @@ from typing import Any
 from textenv import rewards
 from textenv.actions import AllTokens, Candidates, Fragments, Strings
 from textenv.env import TextEnv
+from textenv.filters import Blocklist
 from textenv.observations import Hidden, Probabilities, Text, Tokens
 from textenv.registration import register as _register
 from textenv.task import Task
@@ -16,6 +17,7 @@ from textenv.vector_env import TextVectorEnv
 
 __all__ = [
     "AllTokens",
+    "Blocklist",
     "Candidates",
     "Fragments",
     "Hidden",

@@ -28,6 +28,7 @@ class Answer(NamedTuple):
     rows: int64 [m], which go on.
     logits: a tensor [m, V]; None where m = 0.
     hidden: a tensor [m, H]; None where m = 0.
+    allowed: bool [m, V], the tokens that may be written; None: all may.
     """
 
     batch: int
@@ -35,6 +36,7 @@ class Answer(NamedTuple):
     rows: npt.NDArray[np.int64]
     logits: Any
     hidden: Any
+    allowed: npt.NDArray[np.bool_] | None = None
 
 
 class Choices(NamedTuple):
@@ -69,7 +71,13 @@ def ask(model: Any, rules: Rules, state: State, over: npt.NDArray[np.bool_]) -> 
     return Answer(len(over), width, rows, said.logits, said.hidden)
 
 
-def likeliest(answer: Answer, vocabulary_size: int, k: int, end: int | None = None) -> Choices:
+def likeliest(
+    answer: Answer,
+    vocabulary_size: int,
+    k: int,
+    end: int | None = None,
+    allowed: npt.NDArray[np.bool_] | None = None,
+) -> Choices:
     """Return the k likeliest tokens of B states, by (−log-probability rounded to 1e-4, id).
 
     Tokens of probability 0 are left out; where fewer than k are left, and at terminated states,
@@ -81,6 +89,7 @@ def likeliest(answer: Answer, vocabulary_size: int, k: int, end: int | None = No
         k: 1 … V.
         end: A token that is always among them, in the place of the last one if it is not likely
             enough; left out only where its logit is −∞.
+        allowed: bool [m, V], the tokens that are ranked; None: all are.
 
     Raises:
         TextenvError: the logits hold NaN or +∞, or are all −∞.
@@ -88,7 +97,7 @@ def likeliest(answer: Answer, vocabulary_size: int, k: int, end: int | None = No
     ids = np.full((answer.batch, k), vocabulary_size, dtype=np.int64)
     log_probs = np.zeros((answer.batch, k))
     if answer.logits is not None:
-        found = _ranked(answer.logits, k, end)
+        found = _ranked(answer.logits, k, end, allowed)
         ids[answer.rows], log_probs[answer.rows] = found
     return Choices(ids, log_probs)
 
@@ -143,7 +152,9 @@ def check_size(what: str, k: int, task: Task) -> None:
         )
 
 
-def _ranked(logits: Any, k: int, end: int | None) -> Choices:
+def _ranked(
+    logits: Any, k: int, end: int | None, allowed: npt.NDArray[np.bool_] | None = None
+) -> Choices:
     """Rank [m, V] logits on the model's device, but for the last few, which NumPy orders."""
     size = logits.shape[1]
     floats = logits if logits.element_size() == 8 else logits.float()  # float64 is slow for large V
@@ -152,6 +163,8 @@ def _ranked(logits: Any, k: int, end: int | None) -> Choices:
         raise TextenvError(
             "the language model's logits are no distribution: they hold NaN or +∞, or are all −∞"
         )
+    if allowed is not None:
+        logits = logits.masked_fill(logits.new_tensor(~allowed).bool(), -np.inf)
     taken = k + SPARE
     while True:
         values, tokens = logits.topk(min(size, taken))

@@ -42,7 +42,8 @@ class TextEnv(Assembled, gym.Env):
 
     Python, NumPy and torch integers without axes are accepted. Candidates are ordered by
     (−log-probability rounded to 1e-4, id); the end token, if there is one, is always among them,
-    tokens of probability 0 never.
+    tokens of probability 0 never. With `blocklist=` a token that would complete a pattern is an
+    error, and no candidate; the action mask says which they are.
 
     ## Observation Space
     | `observation=` | Space |
@@ -85,7 +86,7 @@ class TextEnv(Assembled, gym.Env):
     |---|---|---|
     | `candidates` | `action="candidates:k"` | int64 [k], their ids; V where there is none |
     | `candidate_log_probs` | the same | float64 [k]; 0 where there is none |
-    | `action_mask` | `mask="info"` | int8, 1 where an action makes sense |
+    | `action_mask` | `mask="info"` | int8, 1 where an action makes sense (and is allowed) |
     | `prompt`, `text` | `info_text=True` | texts |
     | `reward_parts` | at the end | what each term of a combined reward paid over the whole text |
     | `reward_fault` | rare | 1 where the reward failed and `reward_fault=` is not "raise" |
@@ -129,6 +130,7 @@ class TextEnv(Assembled, gym.Env):
         self._seen: Choices | None = None  # what this state offers, once it is known
         # Asked at every step, of which a bare one takes less than two microseconds.
         self._several, self._offers = self._action.several, self._action.asks_model
+        self._guard = self.setup.guard
         self._plain = self.setup.plain
         self._shows_tokens = self.setup.shows_tokens and not self._offers
 
@@ -173,6 +175,8 @@ class TextEnv(Assembled, gym.Env):
             ValueError: it is the state of another task.
         """
         mdp.check_state(self._rules, state, ())
+        if self._guard is not None:
+            self._guard.check_start(state)
         self._state = state._replace(tokens=np.array(state.tokens), length=int(state.length))
         self._over = bool(mdp.terminal(self._rules, self._state))
         self._seen = None
@@ -188,16 +192,20 @@ class TextEnv(Assembled, gym.Env):
             options: `prompt` or `prompt_index`, `prefix`, `columns`: see the class.
 
         Raises:
-            ValueError: an option is unknown or does not fit the task.
+            ValueError: an option is unknown or does not fit the task, or a prefix holds a pattern
+                of the blocklist.
         """
         super().reset(seed=seed)
         if seed is not None:
             self._draws.clear()
-        self._state = begin(
+        state = begin(
             self.task,
             check_options(options, reset_mask=False),
             lambda: self._draws.draw(self.np_random),
         )
+        if self._guard is not None:
+            self._guard.check_start(state)
+        self._state = state
         self._over = False
         self._seen = None
         self._last_reward = None
@@ -210,7 +218,8 @@ class TextEnv(Assembled, gym.Env):
         """Write one token, or what else the action says.
 
         Raises:
-            InvalidActionError: the action is none of the action space.
+            InvalidActionError: the action is none of the action space, or not allowed by the
+                blocklist.
             ResetNeededError: there is no episode, or it is over.
             RewardFaultError: the reward failed; the state is as it was before the step.
         """
@@ -220,6 +229,8 @@ class TextEnv(Assembled, gym.Env):
             raise ResetNeededError(f"step() was called {when}: call env.reset() first")
         choices = self.choices if self._offers else None
         action = self._action.read(self._task, action, self._state, choices)
+        if self._guard is not None:
+            self._guard.check_tokens(_as_batch(self._state), [action])
 
         # 2. Write, end, pay.
         if self._several:
@@ -238,7 +249,7 @@ class TextEnv(Assembled, gym.Env):
 
     def action_masks(self) -> npt.NDArray[np.bool_]:
         """Return which actions make sense, bool [size]: what sb3-contrib's MaskablePPO asks for."""
-        return self.setup.action_mask(None, self.choices).astype(np.bool_)
+        return self._mask(self.choices).astype(np.bool_)
 
     def render(self) -> Any:
         """Return the text ("ansi"), show it ("human") or draw it ("rgb_array").
@@ -308,6 +319,10 @@ class TextEnv(Assembled, gym.Env):
         self._seen = look.choices
         return row_of(look.observation, 0)
 
+    def _mask(self, choices: Choices | None) -> npt.NDArray[np.int8]:
+        state = None if self._guard is None else _as_batch(self.state)
+        return self.setup.action_mask(None, choices, state)
+
     def _info(self) -> dict[str, Any]:
         info: dict[str, Any] = {}
         choices = self.choices
@@ -315,7 +330,7 @@ class TextEnv(Assembled, gym.Env):
             info["candidates"] = choices.ids[0].copy()
             info["candidate_log_probs"] = choices.log_probs[0].copy()
         if self.setup.mask == "info":
-            info["action_mask"] = self.setup.action_mask(None, choices)
+            info["action_mask"] = self._mask(choices)
         if self.setup.info_text:
             info["prompt"], info["text"] = self.prompt, self.text
         return info

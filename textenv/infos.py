@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from textenv.asking import Choices
+from textenv.enumeration import take
 from textenv.mdp import State
 from textenv.observations import row_of
 from textenv.setup import Setup
@@ -49,7 +50,8 @@ def infos_of(
         add(infos, "candidates", rows, choices.ids, batch)
         add(infos, "candidate_log_probs", rows, choices.log_probs, batch)
     if setup.mask == "info":
-        add(infos, "action_mask", rows, setup.action_mask(len(rows), choices), batch)
+        own = None if setup.guard is None else take(state, rows)
+        add(infos, "action_mask", rows, setup.action_mask(len(rows), choices, own), batch)
     if setup.info_text:
         texts = setup.task.texts(state, rows)
         add(infos, "prompt", rows, np.array(texts.prompts, dtype=object), batch)

@@ -26,6 +26,8 @@ class Paymaster:
 
     Attributes:
         faulty: The numbers of the episodes whose reward failed in the last call of `score`.
+        parts: What each term of a sum pays over whole episodes, by its name and the episode's
+            number, of those in the last call of `score`.
     """
 
     def __init__(self, task: Task, scorer: Scorer, batch: int, *, deferred: bool) -> None:
@@ -34,6 +36,7 @@ class Paymaster:
         self.batch = batch
         self.deferred = deferred
         self.faulty: frozenset[int] = frozenset()
+        self.parts: dict[str, dict[int, float]] = {}
         self._next_episode_id = 0
         self._pending: list[tuple[Rows, Texts, Mask, npt.NDArray[np.float64]]] = []
 
@@ -129,6 +132,10 @@ class Paymaster:
         scores = self.scorer.finish(_joined(list(texts)), np.concatenate(endings))
         self._pending = []  # not before: if the reward fails, score() can be called again
         self.faulty = frozenset(ids[scores.faults].tolist())
+        self.parts = {
+            name: dict(zip(ids.tolist(), part.tolist(), strict=True))
+            for name, part in scores.parts.items()
+        }
         rewards = scores.rewards + np.concatenate(earned)
         return dict(zip(ids.tolist(), rewards.tolist(), strict=True))
 

@@ -20,6 +20,8 @@ from textenv import actions, mdp, observations
 from textenv.asking import Answer, Choices, ask
 from textenv.catalogue import ModelHandle
 from textenv.errors import NotSerialisableError, TextenvError, UnknownNameError
+from textenv.filters import Blocklist
+from textenv.filters.guard import Guard
 from textenv.plugins import Held, release, to_json_form
 from textenv.rewards import Scorer, as_reward
 from textenv.task import Task
@@ -52,6 +54,7 @@ class Setup:
         model: The language model's handle.
         mask: Where the action mask goes: None, "info", "observation" or "method".
         info_text: Whether infos hold the texts.
+        guard: Says which tokens the blocklist allows; None: there is no blocklist.
     """
 
     task: Task
@@ -62,6 +65,7 @@ class Setup:
     model: ModelHandle
     mask: str | None
     info_text: bool
+    guard: Guard | None = None
 
     @property
     def asks_model(self) -> bool:
@@ -101,17 +105,34 @@ class Setup:
             over: bool [B], the terminated ones.
         """
         answer = ask(self.model.load(), self.rules, state, over) if self.asks_model else None
+        guarded = self.guard is not None and self.action.asks_model
+        if answer is not None and self.guard is not None and guarded:
+            answer = answer._replace(allowed=self.guard.allowed(state)[answer.rows])
         choices = None if answer is None else self.action.choices(self.task, answer)
+        if choices is not None and guarded:
+            _check_choice(choices, over, self.rules.nothing)
         observation = self.observation.observe(self.task, state, answer)
         if self.mask == "observation":
-            observation = _beside(observation, self.action_mask(len(over), choices))
+            observation = _beside(observation, self.action_mask(len(over), choices, state))
         return Look(observation, choices)
 
     def action_mask(
-        self, batch: int | None, choices: Choices | None = None
+        self,
+        batch: int | None,
+        choices: Choices | None = None,
+        state: mdp.State | None = None,
     ) -> npt.NDArray[np.int8]:
-        """Return the mask of one state, int8 [size], or of B states, [B, size]; fresh."""
-        return self.action.mask(self.task, choices, batch)
+        """Return the mask of one state, int8 [size], or of B states, [B, size]; fresh.
+
+        Args:
+            batch: B; None: one state.
+            choices: What the states offer.
+            state: The states, as a batch in either case; only read where there is a blocklist.
+        """
+        mask = self.action.mask(self.task, choices, batch)
+        if self.guard is not None and state is not None and not self.action.asks_model:
+            mask &= self.guard.allowed(state).reshape(mask.shape)
+        return mask
 
     def check(self) -> None:
         """Refuse parts that do not fit each other.
@@ -122,6 +143,13 @@ class Setup:
         """
         self.observation.check(self.task)
         self.action.check(self.task)
+        if self.guard is not None and not isinstance(
+            self.action, actions.AllTokens | actions.Candidates
+        ):
+            raise ValueError(
+                f"blocklist= goes with actions of one token, which a mask can forbid, not with "
+                f'{self.action!r}: use action="all_tokens" or "candidates:k"'
+            )
         if self.mask is not None and isinstance(self.action, actions.Strings):
             raise ValueError(f"actions that are texts have no mask: leave out mask={self.mask!r}")
         if self.asks_model and self.model.load() is None:
@@ -136,6 +164,16 @@ class Setup:
         """What the action would offer at a terminated state."""
         nothing = Answer(1, 0, np.zeros(0, dtype=np.int64), None, None)
         return self.action.choices(self.task, nothing)
+
+
+def _check_choice(choices: Choices, over: npt.NDArray[np.bool_], nothing: int) -> None:
+    """Refuse states that go on and offer nothing."""
+    stuck = np.flatnonzero(~over & (choices.ids == nothing).all(axis=1))
+    if len(stuck):
+        raise TextenvError(
+            f"in row {stuck[0]} nothing is left to choose: the language model gives no probability "
+            "to any token that the blocklist allows; take patterns out, or use another model"
+        )
 
 
 def _beside(observation: Any, mask: Any) -> dict[str, Any]:
@@ -156,6 +194,7 @@ def set_up(
     action: Any = "all_tokens",
     mask: str | None = None,
     info_text: bool = False,
+    blocklist: Any = None,
     reward_fault: str = "raise",
     fault_reward: float | None = None,
     timeout: float | None = None,
@@ -177,6 +216,10 @@ def set_up(
             "observation" (a Dict of observation, or of its parts, and action_mask) or "method"
             (`action_masks()`, which is there with every choice). Not for "strings".
         info_text: Put "prompt" and "text" into the infos.
+        blocklist: Patterns that no text may contain: a list, a file with one a line, a dict
+            `{"name": "blocklist", "patterns": […]}` or a `textenv.Blocklist`, which says what is
+            promised. A token that completes one is 0 in the action mask and an error in `step`,
+            and no candidate. Not for "fragments" and "strings".
         reward_fault: "raise", "penalise" (pay `fault_reward`) or "skip" (pay 0 and set
             `info["reward_fault"] = 1`; the library that trains will see the 0).
         fault_reward: What "penalise" pays.
@@ -205,6 +248,7 @@ def set_up(
         model=handle,
         mask=mask,
         info_text=info_text,
+        guard=None if blocklist is None else Guard(made, Blocklist.parse(blocklist)),
     )
     setup.check()
     return setup

@@ -84,7 +84,9 @@ class Task:
         if missing:
             raise ValueError(
                 f"the reward {self.reward.name!r} needs the columns {missing}, the task has "
-                f"{sorted(self.columns)}"
+                f"{sorted(self.columns)}: give the values with the prompts, as in "
+                f"Task(…, columns={{{missing[0]!r}: […]}}), one for each prompt (None for a prompt "
+                "that has none), or choose a reward that needs no such column"
             )
         _ = self.prompt_table  # so that a prompt that does not fit is reported here
 

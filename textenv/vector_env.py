@@ -97,6 +97,7 @@ class TextVectorEnv(Assembled, VectorEnv):
         self._last_rewards: npt.NDArray[np.float64] | None = None  # kept for render() alone
         self._seen: Choices | None = None  # what the states offer, once it is known
         self._offers = self.setup.action.asks_model
+        self._guard = self.setup.guard
         self._plain = self.setup.plain
         self._shows_tokens = self.setup.shows_tokens and not self._offers
 
@@ -144,6 +145,9 @@ class TextVectorEnv(Assembled, VectorEnv):
                 some have ended.
         """
         mdp.check_state(self._rules, state, (self.num_envs,))
+        if self._guard is not None:
+            for row in range(self.num_envs):
+                self._guard.check_start(_row(state, row), f" (row {row})")
         own = mdp.State(
             np.array(state.tokens), np.array(state.length), np.array(state.prompt_index)
         )
@@ -202,7 +206,8 @@ class TextVectorEnv(Assembled, VectorEnv):
         """Write one token in each row, or what else its action says.
 
         Raises:
-            InvalidActionError: an action is none of the action space.
+            InvalidActionError: an action is none of the action space, or not allowed by the
+                blocklist.
             ResetNeededError: there are no episodes, or (DISABLED) one has ended.
             RewardFaultError: the reward failed; all rows are as they were before the step.
         """
@@ -211,6 +216,8 @@ class TextVectorEnv(Assembled, VectorEnv):
         resetting = self._resetting()
         live = None if resetting is None else ~resetting
         tokens = self.setup.action.read_batch(self.task, actions, resetting, state, self.choices)
+        if self._guard is not None:
+            self._guard.check_tokens(state, tokens, resetting)
 
         # 2. Write, end, pay.
         terminated, rewards, scored = write(
@@ -253,9 +260,18 @@ class TextVectorEnv(Assembled, VectorEnv):
         """The numbers of the episodes whose reward failed in the last `score()`."""
         return self._paymaster.faulty
 
+    @property
+    def episode_parts(self) -> dict[str, dict[int, float]]:
+        """What each term of a sum pays over the whole episodes of the last `score()`.
+
+        By the term's name and the episode's number; {} for a reward of one term.
+        """
+        return self._paymaster.parts
+
     def action_masks(self) -> npt.NDArray[np.bool_]:
         """Return which actions make sense, bool [B, size]."""
-        return self.setup.action_mask(self.num_envs, self.choices).astype(np.bool_)
+        state = None if self._guard is None else self._own_state()
+        return self.setup.action_mask(self.num_envs, self.choices, state).astype(np.bool_)
 
     def render(self) -> tuple[Any, ...] | None:
         """Return one frame for each row: strings ("ansi") or pictures ("rgb_array")."""
@@ -301,7 +317,10 @@ class TextVectorEnv(Assembled, VectorEnv):
                 self._draws.seed(row, seeding.np_random(seeds[row])[0])
 
     def _start(self, row: int, options: dict[str, Any]) -> mdp.State:
-        return begin(self.task, options, lambda: int(self._draws.draw(np.array([row]))[0]), row)
+        start = begin(self.task, options, lambda: int(self._draws.draw(np.array([row]))[0]), row)
+        if self._guard is not None:
+            self._guard.check_start(start, f" (row {row})")
+        return start
 
     def _begin(self, rows: npt.NDArray[np.int64], starts: list[mdp.State] | None = None) -> None:
         """Put the given first states into these rows, or fresh ones with prompts drawn."""

@@ -62,7 +62,8 @@ class Candidates(Action):
     The i-th action writes the i-th token by (−log-probability rounded to 1e-4, id); the infos say
     which these are (`candidates`, `candidate_log_probs`). The end token, where the task has one,
     is always among them, in the last place if it is not likely enough. A token of probability 0
-    never is: where fewer than k are left the rest are the id V, and choosing one is an error.
+    never is, nor one that `blocklist=` forbids: where fewer than k are left the rest are the id V,
+    and choosing one is an error.
 
     Args:
         k: 1 … V; at least 2 in a task with an end token.
@@ -85,7 +86,8 @@ class Candidates(Action):
 
     def choices(self, task: Task, answer: Answer) -> Choices:
         """Return the candidates of B states."""
-        return likeliest(answer, task.rules.vocabulary_size, self.k, task.rules.end_token)
+        size, end = task.rules.vocabulary_size, task.rules.end_token
+        return likeliest(answer, size, self.k, end, answer.allowed)
 
     def space(self, task: Task) -> spaces.Discrete:
         """Return `Discrete(k)`."""

@@ -94,6 +94,7 @@ class Sampling:
         logits: Float[Tensor, "batch vocabulary"],
         written: Int[np.ndarray, " batch"],
         ending: Sequence[int] = (),
+        allowed: Bool[np.ndarray, "batch vocabulary"] | None = None,
     ) -> Bool[Tensor, "batch vocabulary"] | None:
         """Return what these settings keep in each row; None: everything.
 
@@ -101,19 +102,26 @@ class Sampling:
             logits: Of the next token; −∞ is never kept.
             written: How many tokens each row has written.
             ending: The ids that end a text.
+            allowed: What a blocklist allows; None: there is none. Where it leaves nothing but
+                what ends the text, that is kept even before `min_tokens`.
 
         Raises:
             ValueError: a row is left without any token.
         """
-        if not self.cuts:
+        if not self.cuts and allowed is None:
             return None
         kept = logits > -torch.inf
+        if allowed is not None:
+            kept &= torch.as_tensor(allowed, device=logits.device)
         if self.forbidden:
             kept[:, list(self.forbidden)] = False
         early = np.flatnonzero(written < self.min_tokens)
         if len(early) and ending:
             rows = torch.as_tensor(early, device=logits.device)
-            kept[rows[:, None], torch.tensor(list(ending), device=logits.device)] = False
+            longer = kept[rows].index_fill(1, torch.tensor(list(ending), device=logits.device), 0)
+            if allowed is not None:
+                longer = torch.where(longer.any(dim=1, keepdim=True), longer, kept[rows])
+            kept[rows] = longer
         for step, token in self.forced.items():
             rows = torch.as_tensor(np.flatnonzero(written == step), device=logits.device)
             possible = kept[rows, token]

@@ -74,6 +74,13 @@ class Reward:
         """Give each token's pay, float64 [V], where it depends on that token alone; else None."""
         return None
 
+    def with_vocabulary(self, vocabulary: Vocabulary) -> Reward:
+        """Return the reward for ids of this vocabulary: itself, unless it must decode them.
+
+        Whoever scores the texts of a task calls this once before; see `PerToken`.
+        """
+        return self
+
     def spec(self) -> str | dict[str, Any]:
         """Return the JSON form: the name, or {"name": …, keyword: value}.
 

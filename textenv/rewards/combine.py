@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 import numbers
 from collections.abc import Iterable, Sequence
@@ -76,6 +77,14 @@ class Combined(Reward):
     ) -> list[float | None]:
         """Return the same as a call."""
         return self(prompts, completions, **columns)
+
+    def with_vocabulary(self, vocabulary: Vocabulary) -> Combined:
+        """Hand the vocabulary to each term."""
+        bound = copy.copy(self)
+        bound.terms = tuple(
+            (weight, part.with_vocabulary(vocabulary)) for weight, part in self.terms
+        )
+        return bound
 
     def token_table(self, vocabulary: Vocabulary) -> npt.NDArray[np.float64] | None:
         """Add up the terms' tables, if all of them have one."""

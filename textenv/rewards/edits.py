@@ -2,20 +2,52 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any, Literal
 
-from textenv.rewards.base import Reward
+from textenv.rewards.references import ReferenceReward
 from textenv.rewards.registry import register
+
+Unit = Literal["characters", "words"]
+
+
+@register("edit_distance")
+class EditDistance(ReferenceReward):
+    """The number of edits from the text to the right one.
+
+    An edit inserts, deletes or replaces one unit (Levenshtein 1966). Range: 0 … ∞, **lower is
+    better**: as a reward write `-edit_distance()`. Of several right texts the nearest counts.
+
+    Args:
+        unit: "characters", or "words" between blanks.
+        column: The column with the right texts; a prompt whose right text is None is left out.
+
+    >>> EditDistance()(["", ""], ["kitten", "我你"], reference=["sitting", "我爱你。"])
+    [3.0, 2.0]
+    """
+
+    name = "edit_distance"
+    range = (0.0, math.inf)
+
+    def __init__(self, *, unit: Unit = "characters", column: str = "reference") -> None:
+        _check_unit(unit)
+        super().__init__(column)
+        self.unit = unit
+
+    def compare(self, text: str, references: list[str]) -> float:
+        """Return the least number of edits."""
+        ours = _cut(text, self.unit)
+        return float(min(edits(ours, _cut(right, self.unit)) for right in references))
 
 
 @register("edit_similarity")
-class EditSimilarity(Reward):
+class EditSimilarity(ReferenceReward):
     """1 − d(y, y*)/max(|y|, |y*|), where d counts the edits from one text to the other.
 
     An edit inserts, deletes or replaces one unit (Levenshtein 1966). Range: 0 … 1; 1 for exactly
     the right text, 0 for an empty one, or one without a unit in its place; two empty texts are
-    alike.
+    alike. Of several right texts the most similar counts.
 
     Args:
         column: The column with the right texts; a prompt whose right text is None is left out.
@@ -28,34 +60,21 @@ class EditSimilarity(Reward):
     name = "edit_similarity"
     range = (0.0, 1.0)
 
-    def __init__(
-        self, *, column: str = "reference", unit: Literal["characters", "words"] = "characters"
-    ) -> None:
-        if unit not in ("characters", "words"):
-            raise ValueError(f'unit must be "characters" or "words", got {unit!r}')
-        self.column = column
+    def __init__(self, *, column: str = "reference", unit: Unit = "characters") -> None:
+        _check_unit(unit)
+        super().__init__(column)
         self.unit = unit
-        self.columns = (column,)
 
-    def __call__(
-        self, prompts: list[str], completions: list[str], **columns: Any
-    ) -> list[float | None]:
-        """Compare each text."""
-        if self.column not in columns:
-            raise ValueError(
-                f"edit_similarity needs the column {self.column!r}, got {sorted(columns)}"
-            )
-        return [
-            None if right is None else self._similarity(text, right)
-            for text, right in zip(completions, columns[self.column], strict=True)
-        ]
+    def compare(self, text: str, references: list[str]) -> float:
+        """Return the greatest similarity."""
+        return max(self._similarity(text, right) for right in references)
 
     def _similarity(self, text: str, right: str) -> float:
         if text == right:
             return 1.0
-        units = (text.split(), right.split()) if self.unit == "words" else (text, right)
-        longest = max(map(len, units))
-        return 1 - edits(*units) / longest if longest else 1.0  # blanks alone are no words
+        ours, theirs = _cut(text, self.unit), _cut(right, self.unit)
+        longest = max(len(ours), len(theirs))
+        return 1 - edits(ours, theirs) / longest if longest else 1.0  # blanks alone are no words
 
 
 def edits(one: Sequence[Any], other: Sequence[Any]) -> int:
@@ -74,4 +93,13 @@ def edits(one: Sequence[Any], other: Sequence[Any]) -> int:
     return above[-1]
 
 
-edit_similarity = EditSimilarity
+def _check_unit(unit: str) -> None:
+    if unit not in ("characters", "words"):
+        raise ValueError(f'unit must be "characters" or "words", got {unit!r}')
+
+
+def _cut(text: str, unit: Unit) -> Sequence[str]:
+    return text.split() if unit == "words" else text
+
+
+edit_distance, edit_similarity = EditDistance, EditSimilarity

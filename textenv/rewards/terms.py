@@ -36,6 +36,7 @@ def terms_of(reward: Reward, vocabulary: Vocabulary, end_token: int | None) -> l
     Raises:
         ValueError: a token table that does not fit the vocabulary, or is not finite.
     """
+    reward = reward.with_vocabulary(vocabulary)
     pairs = reward.terms if isinstance(reward, Combined) else ((1.0, reward),)
     names = reward.names if isinstance(reward, Combined) else (reward.name,)
     return [

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from textenv.rewards.base import Reward
+from textenv.rewards.references import references_in
 from textenv.rewards.registry import register
 
 if TYPE_CHECKING:
@@ -53,7 +54,8 @@ class ExactMatch(Reward):
 
     Args:
         target: The right text for every prompt. None: each prompt's own, from the column.
-        column: The column with the right texts; a prompt whose right text is None is left out.
+        column: The column with the right texts: a text, a list of texts each of which is right, or
+            None, which leaves that prompt out.
 
     >>> ExactMatch("我爱你。")(["", ""], ["我爱你。", "我爱你"])
     [1.0, 0.0]
@@ -75,11 +77,10 @@ class ExactMatch(Reward):
         """Compare each text."""
         if self.target is not None:
             return [float(text == self.target) for text in completions]
-        if self.column not in columns:
-            raise ValueError(f"exact_match needs the column {self.column!r}, got {sorted(columns)}")
+        rights = references_in(self.name, self.column, columns)
         return [
-            None if right is None else float(text == right)
-            for text, right in zip(completions, columns[self.column], strict=True)
+            None if right is None else float(text in right)
+            for text, right in zip(completions, rights, strict=True)
         ]
 
 

@@ -22,7 +22,8 @@ def choose_action(env: TextEnv, generator: np.random.Generator) -> Any:
     """Choose an action that makes sense; one that ends the text more often than chance would."""
     kind, task = env.setup.action, env.task
     if isinstance(kind, AllTokens):
-        return choose(task.rules, generator)
+        token = choose(task.rules, generator)
+        return token if env.setup.guard is None else _allowed(token, env.action_masks(), generator)
     if isinstance(kind, Candidates):
         return int(generator.choice(np.flatnonzero(env.action_masks())))
     if isinstance(kind, Fragments):
@@ -37,7 +38,11 @@ def choose_actions(envs: TextVectorEnv, generator: np.random.Generator) -> Any:
     """Choose an action for each row, batched as Gymnasium batches the space."""
     kind, task, rows = envs.setup.action, envs.task, range(envs.num_envs)
     if isinstance(kind, AllTokens):
-        return np.array([choose(task.rules, generator) for _ in rows])
+        tokens = [choose(task.rules, generator) for _ in rows]
+        if envs.setup.guard is not None:
+            masks = envs.action_masks()
+            tokens = [_allowed(tokens[row], masks[row], generator) for row in rows]
+        return np.array(tokens)
     if isinstance(kind, Candidates):
         masks = envs.action_masks()
         return np.array([generator.choice(np.flatnonzero(mask)) for mask in masks])
@@ -88,6 +93,11 @@ def written_by(env: TextEnv, action: Any, info: dict[str, Any]) -> list[int]:
         if mdp.terminal(rules, state):
             break
     return kept
+
+
+def _allowed(token: int, mask: npt.NDArray[np.bool_], generator: np.random.Generator) -> int:
+    """The token, or another one where a blocklist forbids it."""
+    return token if mask[token] else int(generator.choice(np.flatnonzero(mask)))
 
 
 def _meant(env: TextEnv, action: Any, info: dict[str, Any]) -> Sequence[int]:

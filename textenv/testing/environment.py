@@ -24,6 +24,7 @@ from textenv.actions import AllTokens, Candidates, Fragments, Strings
 from textenv.env import TextEnv
 from textenv.errors import InvalidActionError, NotSerialisableError, ResetNeededError
 from textenv.plugins import Held
+from textenv.prefixes import Prefixes
 from textenv.testing.choosing import choose_action, written_by
 from textenv.testing.compare import (
     CheckError,
@@ -52,7 +53,8 @@ def check_env(
     Spaces and layout of observations, accepted and refused actions, flags, rewards and infos,
     steps before `reset` and after the end, fresh arrays, seeds, `state` and `set_state`, deep
     copies, the pure transition, prefixes, the spec through pickle and JSON, and that no global
-    generator is touched. It plays some dozens of episodes.
+    generator is touched. It plays some dozens of episodes. Gymnasium's own check is left out where
+    there is a blocklist, because it draws actions that the mask forbids.
 
     Args:
         env: An environment, wrapped or not, or an id. Wrappers are taken off. It is left in the
@@ -86,12 +88,15 @@ def check_env(
         _check_episodes(inner, seed, tolerance)
         _check_seeds(inner, seed, tolerance)
         _check_actions(inner, seed, tolerance)
+        _check_forbidden(inner, seed)
         _check_fresh(inner, seed, tolerance)
         _check_state(inner, seed, tolerance)
         _check_deepcopy(inner, seed, tolerance)
         _check_transition(inner, seed)
         _check_prefixes(inner, seed, tolerance)
         _check_spec(inner, seed, tolerance)
+    if inner.setup.guard is not None:
+        return  # Gymnasium's checker draws actions without looking at the mask
     with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
         # An environment that gym.make did not make has no spec to make its other render modes by.
         warnings.filterwarnings("ignore", ".*Not able to test alternative render modes")
@@ -169,6 +174,19 @@ def _check_actions(env: TextEnv, seed: int, tolerance: float) -> None:
         expect_same(env.state, before, f"the state after the refused step({action!r})")
 
 
+def _check_forbidden(env: TextEnv, seed: int) -> None:
+    """What the blocklist forbids is refused, and changes nothing."""
+    env.reset(seed=seed)
+    guard, before = env.setup.guard, env.state
+    if guard is None or not isinstance(env.setup.action, AllTokens):
+        return
+    allowed = guard.allowed_after(Prefixes.of(env.task.rules, before))[0]
+    for token in np.flatnonzero(~allowed)[:20].tolist():
+        with refused(InvalidActionError, f"step({token}), which the blocklist forbids"):
+            env.step(token)
+        expect_same(env.state, before, f"the state after the refused step({token})")
+
+
 def _check_kinds(env: TextEnv, seed: int, tolerance: float) -> None:
     """Python, NumPy and torch integers mean the same."""
     kinds: list[Any] = [np.int64, np.int32, np.uint16, np.array]
@@ -176,7 +194,7 @@ def _check_kinds(env: TextEnv, seed: int, tolerance: float) -> None:
     if "torch" in sys.modules:
         kinds.append(sys.modules["torch"].tensor)
     possible = np.arange(int(env.action_space.n))  # type: ignore[attr-defined]
-    if isinstance(env.setup.action, Candidates):
+    if isinstance(env.setup.action, Candidates) or env.setup.guard is not None:
         possible = np.flatnonzero(env.action_masks())
     for token in {int(possible[0]), int(possible[-1])}:
         env.reset(seed=seed)

@@ -75,7 +75,8 @@ def check_reward(
         completions: n texts. None: a few of our own.
         completion_ids: n lists of ids. None: by the vocabulary if there is one, else one id for
             each piece between blanks. With explicit ids the empty text and Chinese are not added.
-        vocabulary: What the ids mean; then a token table is checked too.
+        vocabulary: What the ids mean; then a token table is checked too. Rewards that decode
+            ids, such as `per_token`, cannot be checked without.
         tolerance: By how much a payment may differ between a batch and a text alone; rewards
             that come out of a neural network need about 1e-5.
         **columns: The task's columns, n values each. Those that the reward cannot do without and
@@ -94,8 +95,9 @@ def check_reward(
     texts = _texts(reward, prompts, completions, completion_ids, vocabulary, columns)
     with global_generators_untouched(f"the reward {reward.name!r}"):
         for _, term in reward.terms if isinstance(reward, Combined) else ():
-            _check(term, texts, tolerance)
-        payments = _check(reward, texts, tolerance)
+            _check(term, texts, tolerance, vocabulary)
+        payments = _check(reward, texts, tolerance, vocabulary)
+        reward = _bound(reward, vocabulary)
         _check_table(reward, vocabulary)
     totals = [np.sum(payment) for payment in payments if payment is not None]
     return RewardReport(
@@ -151,9 +153,13 @@ def _ids(vocabulary: Vocabulary | None, text: str) -> list[int]:
     return list(range(len(text.split()))) if vocabulary is None else vocabulary.encode(text)
 
 
-def _check(reward: Reward, texts: Texts, tolerance: float) -> list[Any]:
+def _check(
+    reward: Reward, texts: Texts, tolerance: float, vocabulary: Vocabulary | None
+) -> list[Any]:
     """Check one reward, which may be a sum as a whole; return its payments."""
     what = f"the reward {reward.name!r}"
+    again = _through_json(reward)
+    reward = _bound(reward, vocabulary)
     count = len(texts.completions)
     kept = copy.deepcopy(texts)
     # Alone first: what fails is then blamed on one text.
@@ -166,10 +172,14 @@ def _check(reward: Reward, texts: Texts, tolerance: float) -> list[Any]:
     reversed_batch = _payments(reward, _some(texts, backwards))[::-1]
     expect_same(reversed_batch, payments, f"{what}, asked in reversed order", tolerance)
     expect_same(_payments(reward, _some(texts, [])), [], f"{what}, asked about no texts")
-    again = _through_json(reward)
     if again is not None:
-        expect_same(_payments(again, texts), payments, f"{what} made from its JSON", tolerance)
+        made = _payments(_bound(again, vocabulary), texts)
+        expect_same(made, payments, f"{what} made from its JSON", tolerance)
     return payments
+
+
+def _bound(reward: Reward, vocabulary: Vocabulary | None) -> Reward:
+    return reward if vocabulary is None else reward.with_vocabulary(vocabulary)
 
 
 def _payments(reward: Reward, texts: Texts) -> list[Any]:

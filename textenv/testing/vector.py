@@ -283,8 +283,10 @@ def _wrong_actions(envs: TextVectorEnv) -> list[Any]:
 
 
 def _unfinished(envs: TextVectorEnv, generator: np.random.Generator) -> list[int]:
-    """Ids that a text may begin with and that end it by no token."""
+    """Ids that a text may begin with and that end it by no token; none where some are forbidden."""
     rules = envs.task.rules
+    if envs.setup.guard is not None:
+        return []
     ordinary = [t for t in range(rules.vocabulary_size) if t not in rules.ending_tokens]
     length = int(generator.integers(rules.max_tokens)) if ordinary else 0
     return generator.choice(ordinary, size=length).tolist() if length else []

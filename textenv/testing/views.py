@@ -131,6 +131,7 @@ def _check_mask(
         mask = _check_candidates(env, action.k, info, log_probs, tolerance)
     elif isinstance(action, AllTokens | Fragments):
         mask.reshape(-1, env.task.rules.vocabulary_size)[:, suppressed] = 0
+        mask &= _clean(env)
     if len(mask):
         expect_same(env.action_masks(), mask.astype(np.bool_), "action_masks()")
     if len(mask) and env.setup.mask == "info":
@@ -142,6 +143,8 @@ def _check_candidates(
     env: TextEnv, k: int, info: Any, log_probs: Any, tolerance: float
 ) -> npt.NDArray[np.int8]:
     rules = env.task.rules
+    if log_probs is not None:
+        log_probs = np.where(_clean(env), log_probs, -np.inf)
     ids, end = _ranking(env, log_probs, k), rules.end_token
     if log_probs is not None and end is not None and log_probs[end] > -np.inf and end not in ids:
         ids = [*ids[: k - 1], end]
@@ -154,6 +157,21 @@ def _check_candidates(
     expect_same(info.get("candidate_log_probs"), np.array(numbers), what, tolerance)
     # Where nothing is to be chosen any more, a policy must still have something to choose from.
     return np.array([1] * len(ids) + [int(not ids)] * missing, dtype=np.int8)
+
+
+def _clean(env: TextEnv) -> Any:
+    """Which tokens complete no pattern of the blocklist, by searching the text of each: [V]."""
+    rules, guard, state = env.task.rules, env.setup.guard, env.state
+    if guard is None or mdp.terminal(rules, state):
+        return True
+    written, find = mdp.text_ids(rules, state.tokens), guard.blocklist.find
+    texts = [env.task.vocabulary.decode([*written, token]) for token in range(rules.nothing)]
+    clean = np.array([find(env.prompt, text) is None for text in texts])
+    if rules.end_token is not None:
+        clean[rules.end_token] = True
+        return clean
+    # Some clean tokens lead to where nothing is allowed; which, tests of the filter know.
+    return clean & guard.allowed_after(Prefixes.of(rules, state))[0]
 
 
 def _observation(

@@ -1,8 +1,8 @@
-"""Numbers about texts and samples, with intervals. NumPy only."""
+"""Means and other statistics of independent values, with intervals. NumPy only."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -91,19 +91,6 @@ def bootstrap_interval(
     edge = (1 - confidence) / 2
     low, high = np.quantile([statistic(sample) for sample in drawn], [edge, 1 - edge])
     return Interval(float(statistic(array)), float(low), float(high))
-
-
-def distinct_n(texts: Sequence[Sequence[int]], n: int = 2) -> float:
-    """The share of different n-grams among all n-grams of all texts, 0 … 1 (Li et al. 2016).
-
-    It falls with the number of texts, so compare equal numbers only. Texts shorter than n add
-    nothing; without any n-gram it is 0.
-
-    >>> distinct_n([[1, 2, 3], [1, 2]])  # (1, 2), (2, 3), (1, 2)
-    0.6666666666666666
-    """
-    grams = [tuple(text[i : i + n]) for text in texts for i in range(len(text) - n + 1)]
-    return len(set(grams)) / len(grams) if grams else 0.0
 
 
 def _finite(values: npt.ArrayLike) -> npt.NDArray[np.float64]:

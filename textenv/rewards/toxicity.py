@@ -1,0 +1,48 @@
+"""How toxic a text is, by the linear model of `textenv.filters.toxicity`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from textenv.filters import toxicity as linear
+from textenv.rewards.base import Reward
+from textenv.rewards.registry import register
+
+
+@register("toxicity")
+class Toxicity(Reward):
+    """The probability that the text is toxic. Range: 0 … 1; the less, the kinder.
+
+    As a reward it is used with a minus: `sentiment() - toxicity()`. It knows English words of two
+    letters or more as they stand: a text without any, the empty one too, gets 0.036, whatever it
+    says, and "id1ot" is a word that it does not know. A classifier promises nothing; what must
+    not be written belongs into `blocklist=`.
+
+    Args:
+        include_prompt: Judge the prompt and the completion as one text.
+        separator: What stands between the two; "" where completions bring their own blank.
+
+    Raises:
+        MissingExtraError: safetensors is not installed.
+
+    >>> insult, harmless = Toxicity()(["", ""], ["you are an idiot", "a fine day"])
+    >>> insult > 0.9, harmless < 0.1
+    (True, True)
+    """
+
+    name = "toxicity"
+    range = (0.0, 1.0)
+
+    def __init__(self, *, include_prompt: bool = False, separator: str = " ") -> None:
+        self.include_prompt = include_prompt
+        self.separator = separator
+
+    def __call__(self, prompts: list[str], completions: list[str], **columns: Any) -> list[float]:
+        """Judge all texts at once."""
+        if not self.include_prompt:
+            return linear.probabilities(completions)
+        pairs = zip(prompts, completions, strict=True)
+        return linear.probabilities([self.separator.join(filter(None, pair)) for pair in pairs])
+
+
+toxicity = Toxicity
