@@ -72,19 +72,19 @@ def main() -> None:
 def _report(loops: Sequence[Sequence[dict[str, Any]]], rounds: range) -> None:
     """Means over seeds, and how much the true reward rose in each round."""
     print(f"\nmeans over {len(loops)} seeds, 95 % bootstrap interval over seeds")
-    print(f"{'':24}{'start':>23}" + "".join(f"{f'round {n}':>23}" for n in rounds[1:]))
+    print(f"{'':24}{'start':>24}" + "".join(f"{f'round {n}':>24}" for n in rounds[1:]))
     for label, key in COLUMNS.items():
         cells = []
         for n in rounds:
             values = [numbers[n][key] for numbers in loops if key in numbers[n]]
             cells.append(str(mean_interval(values)) if values else "–")
-        print(f"{label:24}" + "".join(f"{cell:>23}" for cell in cells))
+        print(f"{label:24}" + "".join(f"{cell:>24}" for cell in cells))
     rises = []
     for n in rounds[1:]:
         rise = [one[n]["true_reward"] - one[n - 1]["true_reward"] for one in loops]
-        rises.append(f"{mean_interval(rise)!s:>23}")
+        rises.append(f"{mean_interval(rise)!s:>24}")
         print(f"rose in round {n}: in {sum(r > 0 for r in rise)} of {len(rise)} loops")
-    print(f"{'rise of the true reward':24}{'':23}" + "".join(rises))
+    print(f"{'rise of the true reward':24}{'':24}" + "".join(rises))
 
 
 def _flat(numbers: dict[str, Any]) -> dict[str, float]:

@@ -37,16 +37,17 @@ class OveroptimisationConfig:
 
     seeds: int = 3
     """How many training runs on each reward; pairs, verdicts and reward models are drawn anew."""
-    tokens: int = 40_000
+    tokens: int = 30_000
     """Tokens written in each."""
     texts: int = 200
     """Fresh texts at each of the moments."""
-    preferences: int = 200
+    preferences: int = 400
     """Compared pairs that the reward model learns from: few, so that the gap shows."""
-    repetition: float = 1.0
-    """What repeating costs in the true reward: the weight of `repetition(2)`. The reward model is
-    not told, for the start hardly repeats itself. 0: VADER's sentiment alone, which a text that
-    says "funny" all the time pleases most."""
+    repetition: float = 3.0
+    """What repeating costs in the true reward: the weight of `repetition(2)`. A text a third of whose
+    word pairs are said again loses all that praise can bring. The reward model cannot learn it: the
+    start hardly repeats itself. 0: VADER's sentiment alone, which "good good good" pleases most, so
+    that a proxy which likes any word of praise leads there too."""
     features: str = "tfidf"
     """What the reward model sees: see `RewardModelConfig.features`."""
     scale: float = 4.0

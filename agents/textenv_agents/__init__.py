@@ -12,8 +12,16 @@ if TYPE_CHECKING:
     from textenv_agents.config import PolicyGradientConfig
     from textenv_agents.evaluation import Evaluation, evaluate
     from textenv_agents.policy_gradient import PolicyGradient
+    from textenv_agents.reporting import report
 
-__all__ = ["CheckpointError", "Evaluation", "PolicyGradient", "PolicyGradientConfig", "evaluate"]
+__all__ = [
+    "CheckpointError",
+    "Evaluation",
+    "PolicyGradient",
+    "PolicyGradientConfig",
+    "evaluate",
+    "report",
+]
 
 _WHERE = {
     "CheckpointError": "checkpoint",
@@ -21,6 +29,7 @@ _WHERE = {
     "PolicyGradient": "policy_gradient",
     "PolicyGradientConfig": "config",
     "evaluate": "evaluation",
+    "report": "reporting",
 }
 
 

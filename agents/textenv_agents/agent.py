@@ -177,7 +177,9 @@ class Agent(ABC):
         prefixes = Prefixes.from_observations(tokens, rules.prompt_length, rules.nothing)
         with self.hardware.computing():
             logits = self.policy.next(prefixes).logits
-        kept = sampling.keep(logits, prefixes.written, rules.ending_tokens)
+        guard = self._texts.setup.guard
+        allowed = None if guard is None else guard.allowed_after(prefixes)
+        kept = sampling.keep(logits, prefixes.written, rules.ending_tokens, allowed)
         if deterministic:
             shown = logits if kept is None else logits.masked_fill(~kept, -torch.inf)
             actions = shown.argmax(dim=-1).cpu().numpy()

@@ -16,6 +16,7 @@ from __future__ import annotations
 import copy
 import hashlib
 import json
+from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -209,12 +210,14 @@ def untrained(agent: Agent) -> str:
 
     The run's settings make them again; this says whether they are still the same.
     """
+    frozen = [(n, p) for n, p in agent.policy.named_parameters() if not p.requires_grad]
+    return digest_of([*frozen, *agent.reference.named_parameters()])
+
+
+def digest_of(weights: Iterable[tuple[str, Tensor]]) -> str:
+    """SHA-256 of weights and their names, types and shapes."""
     digest = hashlib.sha256()
-    frozen = [
-        *((n, p) for n, p in agent.policy.named_parameters() if not p.requires_grad),
-        *agent.reference.named_parameters(),
-    ]
-    for name, tensor in frozen:
+    for name, tensor in weights:
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
         plain = tensor.detach().cpu().contiguous().reshape(-1)
         digest.update(plain.view(torch.uint8).numpy().tobytes())

@@ -62,11 +62,24 @@ class Menu:
 
     @classmethod
     def of(
-        cls, vocabulary: Vocabulary, probabilities: npt.NDArray[np.float64] | None, size: int
+        cls,
+        vocabulary: Vocabulary,
+        probabilities: npt.NDArray[np.float64] | None,
+        size: int,
+        allowed: npt.NDArray[np.bool_] | None = None,
     ) -> Menu:
-        """Rank the tokens that may be written: −p, then id."""
+        """Rank the tokens that may be written: −p, then id.
+
+        Args:
+            vocabulary: Of the task.
+            probabilities: By token, float64 [V]; None without a language model.
+            size: How many are shown at once.
+            allowed: What a blocklist allows, bool [V]; None: there is none.
+        """
         ids = np.arange(vocabulary.size)
         order = ids if probabilities is None else np.lexsort((ids, -probabilities))
+        if allowed is not None:
+            order = order[allowed[order]]
         ranking = [token for token in order.tolist() if token not in vocabulary.suppressed_tokens]
         return cls(ranking, probabilities, size, ranking)
 

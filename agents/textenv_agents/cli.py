@@ -17,7 +17,10 @@ HELP = {
     "play": "write a text yourself, token by token",
     "pretrain": "train a language model on a text file",
     "train": "train a language model in an environment; --resume RUN goes on with a run",
+    "loop": "rounds of writing, rating and learning; --resume FOLDER goes on with a loop",
+    "evaluate": "what a policy is worth, with intervals; --against OTHER compares two",
     "demo": "the toys with every number, then a real language model",
+    "rate": "rate texts on a page or in the terminal; also exports and imports ratings",
 }
 
 
@@ -124,6 +127,25 @@ def _train(arguments: Sequence[str]) -> None:
     print(f"the run is in {run.folder}: curve.png, samples.txt, progress.csv, checkpoint/ …")
 
 
+def _loop(arguments: Sequence[str]) -> None:
+    from textenv_agents.loop import LoopConfig, LoopFinishedError, loop, resume, table, what_to_do
+    from textenv_agents.run_folder import ResumeWarning
+
+    folder = _resumed(arguments)
+    if folder is None:
+        config = tyro.cli(LoopConfig, args=arguments, prog="textenv loop", description=HELP["loop"])
+        outcome = loop(config, say=print, progress_bar=True)
+    else:
+        try:
+            with _warnings_in_one_line("loop", ResumeWarning):
+                outcome = resume(folder, say=print, progress_bar=True)
+        except LoopFinishedError as finished:
+            print(finished)
+            return
+    print(table(outcome.rounds))
+    print(what_to_do(outcome))
+
+
 @contextmanager
 def _warnings_in_one_line(command: str, kind: type[Warning]) -> Iterator[None]:
     """Print warnings of a kind as errors are printed, without the line of code."""
@@ -155,10 +177,28 @@ def _resumed(arguments: Sequence[str]) -> str | None:
     return words[1]
 
 
+def _evaluate(arguments: Sequence[str]) -> None:
+    from textenv_agents.evaluate_config import EvaluateConfig
+    from textenv_agents.reporting import evaluate_into_folder
+
+    config = tyro.cli(
+        EvaluateConfig, args=arguments, prog="textenv evaluate", description=HELP["evaluate"]
+    )
+    report, folder = evaluate_into_folder(config)
+    print(report.table())
+    print(f"\nthe texts side by side are in {folder / 'samples.html'}, the numbers beside it")
+
+
 def _demo(arguments: Sequence[str]) -> None:
     from textenv_agents.demo import DemoConfig, demo
 
     demo(tyro.cli(DemoConfig, args=arguments, prog="textenv demo", description=HELP["demo"]))
+
+
+def _rate(arguments: Sequence[str]) -> None:
+    from textenv_agents.rate import RateConfig, rate
+
+    rate(tyro.cli(RateConfig, args=arguments, prog="textenv rate", description=HELP["rate"]))
 
 
 COMMANDS: dict[str, Callable[[Sequence[str]], None]] = {
@@ -166,7 +206,10 @@ COMMANDS: dict[str, Callable[[Sequence[str]], None]] = {
     "play": _play,
     "pretrain": _pretrain,
     "train": _train,
+    "loop": _loop,
+    "evaluate": _evaluate,
     "demo": _demo,
+    "rate": _rate,
 }
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ from textenv.models import LanguageModel, Prefixes
 from textenv.models.base import divergences
 from textenv.models.sampling import Kept, Sampling
 from textenv.task import Task
-from textenv_agents.rollout import PLAIN, collect
+from textenv_agents.rollout import PLAIN, Episodes, collect
 
 ROWS = 250  # texts that are written at once
 
@@ -86,35 +86,22 @@ def evaluate(
         sampling: Temperature and cuts, which are then part of policy and reference.
         **keywords: For the environment.
     """
-    envs = gym.make_vec(
-        env,
-        num_envs=min(ROWS, texts),
-        autoreset_mode=AutoresetMode.SAME_STEP,
-        scoring="deferred",
-        **keywords,
-    )
-    task = envs.unwrapped.task  # type: ignore[attr-defined]
-    prompts, uniforms = _drawn(task, texts, seed)
+    envs = environments(env, texts, **keywords)
+    task = envs.unwrapped.task
+    prompts, uniforms = drawn(task, texts, seed)
     if prompt_index is not None:
         prompts[:] = prompt_index
-    episodes = collect(envs, policy, prompts, uniforms, sampling=sampling)
+    fresh = write(envs, policy, reference, prompts, uniforms, sampling=sampling)
     envs.close()
-    tokens, written = episodes.prefixes.tokens, episodes.prefixes.written
-    kl, log_probs = np.concatenate(
-        [
-            divergence(policy, reference, episodes.prefixes.rows(part), episodes.kept.rows(part))
-            for part in np.split(np.arange(texts), np.arange(ROWS, texts, ROWS))
-        ],
-        axis=1,
-    )
-    reward = episodes.rewards.sum(axis=1)
-    ids = [mdp.text_ids(task.rules, row) for row in tokens]
+    written = fresh.episodes.prefixes.written
+    reward = fresh.episodes.rewards.sum(axis=1)
+    ids = [mdp.text_ids(task.rules, row) for row in fresh.episodes.prefixes.tokens]
     return Evaluation(
         reward=mean_interval(reward),
-        kl=mean_interval(kl),
+        kl=mean_interval(fresh.kl),
         length=float(written.mean()),
         distinct_2=distinct_n(ids),
-        perplexity=math.exp(-log_probs.sum() / written.sum()),
+        perplexity=math.exp(-fresh.log_probs.sum() / written.sum()),
         texts=[
             (task.prompts[prompt], task.vocabulary.decode(text), float(value))
             for prompt, text, value in zip(prompts, ids, reward, strict=True)
@@ -122,13 +109,68 @@ def evaluate(
     )
 
 
-def _drawn(
+class Fresh(NamedTuple):
+    """N texts, and what two models say of them.
+
+    episodes: The texts and what they were paid.
+    kl: float64 [N], Σ_t KL(π(·|s_t)‖ρ(·|s_t)), of what sampling left of both.
+    log_probs: float64 [N], Σ_t log ρ(a_t|s_t), likewise.
+    """
+
+    episodes: Episodes
+    kl: npt.NDArray[np.float64]
+    log_probs: npt.NDArray[np.float64]
+
+
+def environments(env: str, texts: int, **keywords: Any) -> Any:
+    """Make the vector environment in which so many texts are written, and scored at the end."""
+    return gym.make_vec(
+        env,
+        num_envs=min(ROWS, texts),
+        autoreset_mode=AutoresetMode.SAME_STEP,
+        scoring="deferred",
+        **keywords,
+    )
+
+
+def write(
+    envs: Any,
+    policy: LanguageModel,
+    reference: LanguageModel,
+    prompts: npt.NDArray[np.int64],
+    uniforms: npt.NDArray[np.float64],
+    *,
+    sampling: Sampling = PLAIN,
+) -> Fresh:
+    """Write one text for each prompt, and ask both models about them.
+
+    Args:
+        envs: As `environments` makes it.
+        policy: π.
+        reference: ρ.
+        prompts: int64 [N], which prompt each text continues.
+        uniforms: float64 [N, T], what chooses its tokens.
+        sampling: Temperature and cuts.
+    """
+    texts = len(prompts)
+    episodes = collect(envs, policy, prompts, uniforms, sampling=sampling)
+    kl, log_probs = np.concatenate(
+        [
+            divergence(policy, reference, episodes.prefixes.rows(part), episodes.kept.rows(part))
+            for part in np.split(np.arange(texts), np.arange(ROWS, texts, ROWS))
+        ],
+        axis=1,
+    )
+    return Fresh(episodes, kl, log_probs)
+
+
+def drawn(
     task: Task, texts: int, seed: int
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]:
-    """Which prompt each text continues, [N], and the numbers that choose its tokens, [N, T].
+    """Draw which prompt each text continues, [N], and the numbers that choose its tokens, [N, T].
 
-    Drawn in blocks of one size: a longer evaluation begins with the texts of a shorter one, if
-    that has whole blocks.
+    They are drawn in blocks of one size: a longer evaluation begins with the texts of a shorter
+    one, if that has whole blocks.
     """
     generator = np.random.default_rng(seed)
     prompts, uniforms = [], []

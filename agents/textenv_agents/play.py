@@ -128,7 +128,9 @@ class Game:
             prefixes = Prefixes.of(self.env.task.rules, self.env.state)
             logits = self.model.next(prefixes).logits[0]
             probabilities = logits.double().softmax(dim=-1).cpu().numpy()
-        return Menu.of(self.env.task.vocabulary, probabilities, self.size)
+        guarded = self.env.setup.guard is not None
+        allowed = self.env.action_masks() if guarded else None
+        return Menu.of(self.env.task.vocabulary, probabilities, self.size, allowed)
 
     def _offered(self) -> tuple[list[int], list[float]] | None:
         """The candidates of this state and their log-probabilities; None where all are."""

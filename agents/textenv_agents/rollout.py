@@ -8,6 +8,8 @@ be that of the task.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -32,6 +34,8 @@ class Episodes(NamedTuple):
     faults: bool [N], texts whose reward failed and was skipped: they do not count.
     kept: What sampling left at each step, for every later score of these texts.
     penalised: How many texts' reward failed and was replaced by `fault_reward`: they count.
+    parts: float64 [N] by term of a sum of rewards: what it paid over the whole text, weighted.
+        {} for other rewards, and where the environment does not score at the end.
     """
 
     prefixes: Prefixes
@@ -40,6 +44,7 @@ class Episodes(NamedTuple):
     faults: npt.NDArray[np.bool_]
     kept: Kept = Kept()
     penalised: int = 0
+    parts: Mapping[str, npt.NDArray[np.float64]] = MappingProxyType({})
 
     @property
     def written(self) -> npt.NDArray[np.bool_]:
@@ -115,9 +120,11 @@ class _Writing:
         self.rewards, self.log_probs = np.zeros((2, number, rules.max_tokens))
         self.faults = np.zeros(number, dtype=np.bool_)
         self.bits: npt.NDArray[np.uint8] | None = None
-        if sampling.cuts:
+        self.guard = texts.setup.guard  # says what the blocklist allows; None: there is none
+        if sampling.cuts or self.guard is not None:
             packed = (rules.vocabulary_size + 7) // 8
             self.bits = np.zeros((number, rules.max_tokens, packed), dtype=np.uint8)
+        self.parts: dict[str, npt.NDArray[np.float64]] = {}
         self.ids: list[tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]] = []
         self.queued = 0  # the first text of the queue that no row has taken
         self.prepared = 0  # the first whose prompt the model has not been asked about in advance
@@ -146,13 +153,14 @@ class _Writing:
         rules, sampling = self.rules, self.sampling
         prefixes = Prefixes(self.tokens[text], rules.prompt_length, rules.nothing, place)
         logits = self.policy.next(prefixes).logits
-        kept = sampling.keep(logits, place, rules.ending_tokens)
+        allowed = None if self.guard is None else self.guard.allowed_after(prefixes)
+        kept = sampling.keep(logits, place, rules.ending_tokens, allowed)
         drawn = draw(
             logits, self.uniforms[text, place], temperature=sampling.temperature, kept=kept
         )
 
         # 2. Write.
-        actions = np.full(len(self.text), self.idle)
+        actions = self._idle_actions()
         actions[live] = drawn.tokens
         _, paid, terminated, truncated, infos = self.envs.step(actions)
         self.tokens[text, rules.prompt_length + place] = drawn.tokens
@@ -167,16 +175,28 @@ class _Writing:
         # 3. Refill.
         self._refill(terminated | truncated)
 
+    def _idle_actions(self) -> npt.NDArray[np.int64]:
+        """What the rows write that have no text: one token, or another where it is not allowed."""
+        actions = np.full(len(self.text), self.idle)
+        if self.guard is None or len(self.live) == len(actions):
+            return actions
+        allowed = self.guard.allowed(self.texts.state)
+        longer = allowed.copy()
+        longer[:, list(self.rules.ending_tokens)] = False
+        other = np.where(longer.any(axis=1), longer.argmax(axis=1), allowed.argmax(axis=1))
+        return np.where(allowed[:, self.idle], actions, other)
+
     def episodes(self) -> Episodes:
         """Return the texts, all of them finished."""
         if self.texts.scoring == "deferred":
-            self._settle(self.texts.score(), self.texts.faulty_episodes)
+            scores = self.texts.score()
+            self._settle(scores, self.texts.faulty_episodes, self.texts.episode_parts)
         rules = self.rules
         whole = Prefixes(self.tokens, rules.prompt_length, rules.nothing, self.written)
         kept = Kept(self.sampling.temperature, self.bits)
         skipped = self.faults & (self.texts.setup.scorer.fault == "skip")
         penalised = int((self.faults & ~skipped).sum())
-        return Episodes(whole, self.rewards, self.log_probs, skipped, kept, penalised)
+        return Episodes(whole, self.rewards, self.log_probs, skipped, kept, penalised, self.parts)
 
     def _take(self, rows: npt.NDArray[np.int64]) -> None:
         """Give the next texts of the queue to the first of these rows; the others become idle."""
@@ -239,12 +259,20 @@ class _Writing:
                 known = part["_episode_id"][live]
                 self.ids.append((part["episode_id"][live[known]], text[known]))
 
-    def _settle(self, scores: dict[int, float], faulty: frozenset[int]) -> None:
+    def _settle(
+        self,
+        scores: dict[int, float],
+        faulty: frozenset[int],
+        parts: dict[str, dict[int, float]],
+    ) -> None:
         """Put the rewards that came later where the last token of each text was paid."""
+        self.parts = {name: np.zeros(len(self.written)) for name in parts}
         for numbers, texts in self.ids:
             for number, text in zip(numbers.tolist(), texts.tolist(), strict=True):
                 self.rewards[text, self.written[text] - 1] = scores[number]
                 self.faults[text] |= number in faulty
+                for name, part in parts.items():
+                    self.parts[name][text] = part[number]
 
 
 def _check(

@@ -115,11 +115,7 @@ class RunFolder:
         Raises:
             RunError: another process is at work there.
         """
-        with (self.path / LOCK).open("w") as file:
-            if not _locks(file):
-                raise RunError(
-                    f"another process is at work in {str(self.path)!r}: wait for it, or end it"
-                )
+        with locked(self.path):
             yield
 
     def save(self, agent: PolicyGradient) -> None:
@@ -198,10 +194,9 @@ class RunFolder:
     def _clean(self) -> None:
         """Remove what a kill left half written or half removed, and nothing else."""
         for path in [*self.path.glob(".*"), *(self.path / CHECKPOINTS).glob(".*")]:
-            left = _LEFT.fullmatch(path.name)
-            if left is None:
+            name = left_half_written(path)
+            if name is None:
                 continue
-            name = left["name"]
             ours = name in _WRITTEN if path.parent == self.path else name.isdecimal()
             if ours and path.is_dir():
                 shutil.rmtree(path)
@@ -256,6 +251,25 @@ class RunFolder:
                 ResumeWarning,
                 stacklevel=4,
             )
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Keep other processes from working in a folder inside a `with` block; see `RunFolder.locked`.
+
+    Raises:
+        RunError: another process is at work there.
+    """
+    with (folder / LOCK).open("w") as file:
+        if not _locks(file):
+            raise RunError(f"another process is at work in {str(folder)!r}: wait for it, or end it")
+        yield
+
+
+def left_half_written(path: Path) -> str | None:
+    """The name of what a kill left half written or half removed here; None: it is nothing such."""
+    left = _LEFT.fullmatch(path.name)
+    return None if left is None else left["name"]
 
 
 def _locks(file: IO[str]) -> bool:

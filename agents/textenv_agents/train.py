@@ -16,7 +16,7 @@ from textenv_agents.policy_gradient import PolicyGradient
 from textenv_agents.run_folder import BAD_STEPS, CONFIG, RunFolder
 from textenv_agents.train_config import TrainConfig
 
-__all__ = ["Run", "TrainConfig", "comparison", "resume", "train"]
+__all__ = ["Run", "TrainConfig", "comparison", "learn", "resume", "train"]
 
 
 class Run(NamedTuple):
@@ -109,8 +109,26 @@ def _go(
         run.save(agent)
     if before_training is not None:
         before_training(before)
+    learn(run, agent, progress_bar=progress_bar)
+    after = _evaluate(config, agent)
+    agent.save(run.path / "checkpoint")
+    replace_file(run.path / "samples.txt", _samples(before, after))
+    plot_curve(run.path / logs.CSV, run.path / "curve.png", config.env)
+    run.finish(before, after)
+    return Run(run.path, before, after)
+
+
+def learn(run: RunFolder, agent: PolicyGradient, *, progress_bar: bool) -> None:
+    """Write what is left of a run's tokens, with logs, and a checkpoint every so often.
+
+    Args:
+        run: The run.
+        agent: Where the run's first or last checkpoint has it.
+        progress_bar: Show one.
+    """
+    config = run.config
     for model in (agent.policy, agent.reference):
-        model.forget()  # what the evaluation read: the first iteration begins as it would resumed
+        model.forget()  # what was read before: the first iteration begins as it would resumed
 
     def save(agent: PolicyGradient, _: dict[str, float]) -> None:
         if agent.updates % config.checkpoint_every == 0:
@@ -123,12 +141,6 @@ def _go(
         )
     finally:
         agent.logger.close()
-    after = _evaluate(config, agent)
-    agent.save(run.path / "checkpoint")
-    replace_file(run.path / "samples.txt", _samples(before, after))
-    plot_curve(run.path / logs.CSV, run.path / "curve.png", config.env)
-    run.finish(before, after)
-    return Run(run.path, before, after)
 
 
 def _evaluate(config: TrainConfig, agent: PolicyGradient) -> Evaluation:

@@ -1,0 +1,97 @@
+"""Which language model is meant: a name, a folder, a checkpoint, a finished run, or "start"."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+from textenv.errors import TextenvError
+from textenv.models import LanguageModel, load
+from textenv.models.adapters import WithoutAdapter, has_adapter
+from textenv_agents.run_folder import CHECKPOINTS, CONFIG
+
+START = "start"
+
+
+class Policy(NamedTuple):
+    """A language model that writes.
+
+    name: As it was asked for.
+    model: The model.
+    began_as: What an agent's checkpoint began as, its KL's reference; None: not known.
+    """
+
+    name: str
+    model: LanguageModel
+    began_as: LanguageModel | None = None
+
+
+def find_policy(
+    policy: LanguageModel | str | Path,
+    start: Callable[[], LanguageModel],
+    *,
+    device: str | None = None,
+) -> Policy:
+    """Find a policy.
+
+    Args:
+        policy: A language model, or whatever `textenv.models.load` takes by name: a name, a
+            model's folder, an agent's checkpoint. A finished run's folder means its checkpoint,
+            "start" the environment's own starting policy.
+        start: Makes that one.
+        device: Where to put a model that is loaded.
+
+    Raises:
+        TextenvError: there is no such model, or the run is not finished.
+    """
+    if isinstance(policy, LanguageModel):
+        return Policy(type(policy).__name__, policy)
+    name = str(policy)
+    if name == START:
+        return Policy(START, start())
+    folder = _checkpoint(Path(name))
+    model = load(name if folder is None else folder, device=device)
+    return Policy(name, model, _began_as(Path(name) if folder is None else folder, model, device))
+
+
+def _checkpoint(folder: Path) -> Path | None:
+    """The agent's checkpoint in a run's folder; None where the folder is no run's.
+
+    Raises:
+        TextenvError: the run is not finished.
+    """
+    if not ((folder / CONFIG).is_file() and (folder / CHECKPOINTS).is_dir()):
+        return None
+    if not (folder / "checkpoint").is_dir():
+        raise TextenvError(
+            f"the run in {str(folder)!r} is not finished, so that it has no trained agent yet: go "
+            f"on with it by textenv train --resume {folder}"
+        )
+    return folder / "checkpoint"
+
+
+def _began_as(folder: Path, model: LanguageModel, device: str | None) -> LanguageModel | None:
+    """The reference that stands beside the policy in a checkpoint, or is it without its adapter."""
+    if (folder / "reference" / "config.json").is_file():
+        return load(folder / "reference", device=device)
+    return WithoutAdapter(model) if has_adapter(model) else None
+
+
+def check_same_vocabulary(one: Policy, other: Policy) -> None:
+    """Refuse two models that mean different tokens by the same ids.
+
+    Raises:
+        ValueError: they do.
+    """
+    sizes = one.model.vocabulary_size, other.model.vocabulary_size
+    ours, theirs = one.model.vocabulary, other.model.vocabulary
+    same = sizes[0] == sizes[1]
+    if same and ours is not None and theirs is not None and ours is not theirs:
+        same = all(ours.token(i) == theirs.token(i) for i in range(sizes[0]))
+    if not same:
+        raise ValueError(
+            f"{one.name!r} has a vocabulary of {sizes[0]:,} tokens, {other.name!r} another one of "
+            f"{sizes[1]:,}: they can only be measured by each other token by token. Name a policy, "
+            "or another model as against and as reference, so that all have the same tokenizer"
+        )
