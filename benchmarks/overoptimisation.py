@@ -1,9 +1,9 @@
 """Reward over-optimisation: one environment, four rewards: `python -m benchmarks overoptimisation`.
 
 The true reward is VADER's sentiment less three times the share of word pairs that a text repeats:
-people like praise, but not the same words again and again (VADER does). A policy is trained on it, and on
-three proxies that stand for it: noisy verdicts of a scripted rater against fixed opponents, a
-reward model learned from few such verdicts, and a language model as judge. At several moments of
+people like praise, but not the same words again and again (VADER does). A policy is trained on it,
+and on three proxies that stand for it: noisy verdicts of a scripted rater against fixed opponents,
+a reward model learned from few such verdicts, and a language model as judge. At several moments of
 each training fresh texts are measured by the proxy and by the truth, over the KL to the start (as
 in Gao et al. 2023, https://arxiv.org/abs/2210.10760). Both rewards are in deviations of the
 starting policy's texts, from their mean; what is trained on is the proxy over that deviation, so

@@ -19,7 +19,7 @@ from textenv.preferences.comparisons import LABELS
 from textenv.preferences.reward_model import train
 from textenv.preferences.scripted import ScriptedRater
 from textenv.rewards import Reward, as_reward, repetition
-from textenv.rewards.preference import PreferenceReward
+from textenv.rewards.compared import PreferenceReward
 from textenv_agents import PolicyGradient
 from textenv_agents.demo import REVIEWS
 from textenv_agents.evaluation import ROWS, drawn, environments, write
@@ -37,17 +37,17 @@ class OveroptimisationConfig:
 
     seeds: int = 3
     """How many training runs on each reward; pairs, verdicts and reward models are drawn anew."""
-    tokens: int = 30_000
+    tokens: int = 60_000
     """Tokens written in each."""
     texts: int = 200
     """Fresh texts at each of the moments."""
     preferences: int = 400
     """Compared pairs that the reward model learns from: few, so that the gap shows."""
     repetition: float = 3.0
-    """What repeating costs in the true reward: the weight of `repetition(2)`. A text a third of whose
-    word pairs are said again loses all that praise can bring. The reward model cannot learn it: the
-    start hardly repeats itself. 0: VADER's sentiment alone, which "good good good" pleases most, so
-    that a proxy which likes any word of praise leads there too."""
+    """What repeating costs in the true reward: the weight of `repetition(2)`. A text a third of
+    whose word pairs are said again loses all that praise can bring. The reward model cannot learn
+    it: the start hardly repeats itself. 0: VADER's sentiment alone, which "good good good" pleases
+    most, so that a proxy which likes any word of praise leads there too."""
     features: str = "tfidf"
     """What the reward model sees: see `RewardModelConfig.features`."""
     scale: float = 4.0

@@ -129,6 +129,10 @@ class _Handler(BaseHTTPRequestHandler):
     def do_refused(self, question):
         self.reply({"error": f"Incorrect key: {self.headers['Authorization']}"}, 401)
 
+    def do_babble(self, question):  # no HTTP, and the key in it
+        self.close_connection = True
+        self.wfile.write(f"{self.headers['Authorization']}\r\n\r\n".encode())
+
     def do_lost(self, question):
         self.reply({"error": "no such model"}, 404)
 

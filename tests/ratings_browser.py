@@ -16,6 +16,12 @@ ARGUMENTS = [
     "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
     "--disable-background-networking", "--disable-component-update", "--disable-sync",
 ]  # fmt: skip
+# The page waits after each answer (so that a double click is one) and before it tries again: a
+# tenth of that is long enough for a script.
+HURRY = """(() => {
+    const later = setTimeout;
+    window.setTimeout = (call, wait, ...more) => later(call, wait / 10, ...more);
+})()"""
 
 
 @pytest.fixture(scope="module")
@@ -58,8 +64,10 @@ def server(path, raters_per_pair):
 class Page:
     """One browser with a rater; what went wrong in it and what it asked for is written down."""
 
-    def __init__(self, chromium, server, **settings):
+    def __init__(self, chromium, server, *, hurry=True, **settings):
         self.context = chromium.new_context(**settings)
+        if hurry:
+            self.context.add_init_script(HURRY)
         self.address = str(server.address)
         self.page = self.context.new_page()
         self.asked, self.errors = [], []

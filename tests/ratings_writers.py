@@ -65,7 +65,7 @@ def main(database_path: Path, folder: Path, writers: int, kills: int) -> int:
     failed = 0
     for number in range(kills + writers):
         if number < kills:
-            time.sleep(draw.uniform(0.01, 0.3))
+            time.sleep(draw.uniform(0.01, 0.2))
         process = draw.choice(sorted(running))
         os.kill(process, signal.SIGKILL)
         _, status = os.waitpid(process, 0)

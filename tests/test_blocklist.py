@@ -74,6 +74,9 @@ def test_its_forms(tmp_path):
         assert hash(Blocklist.parse(form)) == hash(listed)
     assert repr(listed) == "Blocklist(['a b', 'c?'])"
     assert listed != Blocklist(["a b"])
+    # As a Windows editor writes it: a mark in front, and blanks that nobody sees.
+    (tmp_path / "list.txt").write_bytes("\ufeff# two\r\n a b \r\n  # or more\r\nc?".encode())
+    assert Blocklist.parse(tmp_path / "list.txt") == listed
     for wrong in ({"name": "list", "patterns": ["a"]}, {"patterns": ["a"]}):
         with pytest.raises(ValueError, match="expected blocklist= to be"):
             Blocklist.parse(wrong)

@@ -300,10 +300,12 @@ def test_the_vocabulary_of_smollm2():
         tried = np.where(generator.random(200) < 0.7, generator.choice(likely, size=200), tried)
         for row in np.flatnonzero(~allowed[np.arange(200), tried]):
             text = vocabulary.decode(
-                [*mdp.text_ids(made.rules, envs._state.tokens[row]), tried[row]]
+                [*mdp.text_ids(made.rules, envs._rows.state.tokens[row]), tried[row]]
             )
             suppressed = tried[row] in vocabulary.suppressed_tokens
-            assert suppressed or holds(listed, made.prompts[envs._state.prompt_index[row]], text)
+            assert suppressed or holds(
+                listed, made.prompts[envs._rows.state.prompt_index[row]], text
+            )
             tried[row] = generator.choice(np.flatnonzero(allowed[row]))
             bitten += not suppressed
         _, _, terminated, _, infos = envs.step(tried)

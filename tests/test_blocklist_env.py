@@ -17,6 +17,7 @@ from textenv import TextEnv, TextVectorEnv
 from textenv.errors import InvalidActionError, ResetNeededError, TextenvError
 from textenv.models import TabularLM
 from textenv.testing import check_env, check_vector_env
+from textenv.vocabulary import CharacterVocabulary
 
 PATTERNS = ["ab", "b?b", "cc!"]  # over the words a b c ! $, of which ! and $ end a text
 
@@ -80,6 +81,22 @@ def test_starting_from_a_prefix():
     both.reset(seed=0, options={"prompt": "a", "prefix": ["c", "b"]})
     with pytest.raises(ValueError, match=r"the prefix \(row 1\) already holds"):
         envs.set_state(both.state)
+
+
+def test_going_back_to_an_end_behind_which_nothing_could_be_written():
+    made = task(vocabulary=CharacterVocabulary("ab"), prompts=[""], stop=["a"], prompt_length=None)
+    patterns = ["aa", "ab", "bb"]  # without an end token: after "a" each token completes one
+    env = TextEnv(made, blocklist=patterns)
+    env.reset(seed=0)
+    _, _, terminated, _, _ = env.step(0)
+    assert terminated
+    env.set_state(env.state)
+    assert env.text == "a"
+    envs = TextVectorEnv(2, made, blocklist=patterns)
+    envs.reset(seed=0)
+    envs.step(np.array([0, 1]))
+    envs.set_state(envs.state)
+    assert envs.text == ["a", "b"]
 
 
 def _state(prompt, prefix):

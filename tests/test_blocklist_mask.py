@@ -13,7 +13,12 @@ from textenv.errors import TextenvError
 from textenv.filters import Blocklist, allowed_by
 from textenv.filters.guard import Guard
 from textenv.rewards import length, zero
-from textenv.vocabulary import ByteVocabulary, CharacterVocabulary, WordVocabulary
+from textenv.vocabulary import (
+    ByteVocabulary,
+    CharacterVocabulary,
+    TokenizerVocabulary,
+    WordVocabulary,
+)
 
 
 def make(vocabulary, prompts=("",), max_tokens=4, **changes):
@@ -220,8 +225,6 @@ class Utf8(WordVocabulary):
 def test_vocabularies_of_which_nothing_can_be_promised():
     from tokenizers import Tokenizer, decoders, models
 
-    from textenv.vocabulary import TokenizerVocabulary
-
     joined = WordVocabulary(["a", "b"], separator="x")
     for vocabulary in (Reversed(["a", "b", "c"]), joined, Utf8()):
         with pytest.raises(TextenvError, match="not put together token by token from left to"):
@@ -230,6 +233,37 @@ def test_vocabularies_of_which_nothing_can_be_promised():
     tokenizer.decoder = decoders.CTC()
     with pytest.raises(TextenvError, match="its decoder 'CTC' puts texts together"):
         Guard(make(TokenizerVocabulary(tokenizer)), Blocklist(["z"]))
+
+
+def test_decoders_that_change_letters_across_tokens():
+    # "q" and "z" hardly ever stand side by side in random texts, and together they are "fu".
+    from tokenizers import Regex, Tokenizer, decoders, models
+
+    names = ["<end>", *(f"w{number}" for number in range(300)), "q", "z", "ck", "<0x41>"]
+    model = models.BPE(vocab={name: number for number, name in enumerate(names)}, merges=[])
+
+    def guard(*parts):
+        tokenizer = Tokenizer(model)
+        tokenizer.add_special_tokens(["<end>"])
+        tokenizer.decoder = decoders.Sequence(list(parts))
+        vocabulary = TokenizerVocabulary(tokenizer, end_token=0)
+        return Guard(make(vocabulary), Blocklist(["fuck"]))
+
+    fuse, letters = decoders.Fuse(), decoders.Replace("qz", "fu")
+    for parts in (
+        (fuse, letters),
+        (decoders.ByteLevel(), letters),
+        (decoders.ByteFallback(), letters, fuse),
+        (fuse, decoders.Replace(Regex("q+z"), "")),
+        (fuse, decoders.Replace(" ", "fu")),
+        (fuse, decoders.WordPiece()),  # its clean-up makes "don't" of "do not"
+        (fuse, decoders.BPEDecoder(suffix="qz")),
+        (fuse, decoders.ByteLevel()),
+    ):
+        with pytest.raises(TextenvError, match="changes letters of several tokens at once"):
+            guard(*parts)
+    assert guard(letters, fuse)  # which looks at each token by itself
+    assert guard(decoders.Replace("▁", " "), fuse, decoders.Replace(" ", ""), decoders.Strip(" "))
 
 
 def test_a_prompt_that_the_vocabulary_reads_in_another_way_counts_as_both():

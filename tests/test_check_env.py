@@ -11,9 +11,9 @@ import pytest
 
 from tests.small_tasks import small_task
 from textenv import TextEnv, mdp
+from textenv.assembled import TextSpec
 from textenv.errors import InvalidActionError
 from textenv.plugins import Held
-from textenv.setup import TextSpec
 from textenv.testing import (
     CheckError,
     check_env,

@@ -18,8 +18,9 @@ from textenv.testing import (
 
 
 class OneSeedForAll(TextVectorEnv):
-    def _seed(self, seed, rows):
-        super()._seed([seed] * self.num_envs if isinstance(seed, int) else seed, rows)
+    def reset(self, *, seed=None, options=None):
+        seed = [seed] * self.num_envs if isinstance(seed, int) else seed
+        return super().reset(seed=seed, options=options)
 
 
 class ReadsUnreadActions(TextVectorEnv):
@@ -86,8 +87,9 @@ class FirstOptionForAll(TextVectorEnv):
 
 
 class LosesColumns(TextVectorEnv):
-    def _own_columns(self):
-        return None
+    def reset(self, *, seed=None, options=None):
+        options = {key: value for key, value in (options or {}).items() if key != "columns"}
+        return super().reset(seed=seed, options=options)
 
 
 class WrongDeferredRewards(TextVectorEnv):
@@ -151,7 +153,7 @@ class LendsItsFlags(TextVectorEnv):
 
 class StartsByItself(TextVectorEnv):
     def step(self, actions):
-        if self._state is None:
+        if not self._rows.begun:
             self.reset()
         return super().step(actions)
 

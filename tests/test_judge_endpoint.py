@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import email.utils
+import json
 import math
 import pickle
 import socket
@@ -23,6 +24,7 @@ from textenv.judges import (
     JudgeError,
     NotCachedError,
 )
+from textenv.judges.replies import log_probs_of
 from textenv.judges.retrying import PassingFault
 from textenv.rewards import Scorer, Texts, as_reward
 from textenv.vocabulary import WordVocabulary
@@ -71,6 +73,21 @@ def test_probabilities_are_used_where_they_are_given():
         assert judge.mass == pytest.approx(0.875)
     with Server(script("right"), answer="2", likeliest={"five": 0.9, "?": 0.1}) as server:
         assert judge_at(server).scores([""], ["x"]) == [0.25]  # none of them: the text counts
+
+
+@pytest.mark.parametrize(
+    "one",
+    [
+        {"token": None, "logprob": -1.0}, {"token": 5, "logprob": -1.0}, {"logprob": -1.0}, "5",
+        {"token": "5", "logprob": -(10**400)}, {"token": "5", "logprob": math.nan},
+        {"token": "5", "logprob": None}, {"token": "5", "logprob": 9.0}, None,
+    ],
+)  # fmt: skip
+def test_probabilities_that_are_none_leave_the_text(one):
+    choice = {"message": {"content": "5"}}
+    choice["logprobs"] = {"content": [{"token": "5", "top_logprobs": [one]}]}
+    body = json.dumps({"choices": [choice]}).encode()
+    assert log_probs_of(body, ["1", "5"]).tolist() == [-math.inf, 0.0]
 
 
 def test_logprobs_false_asks_for_none():
@@ -275,9 +292,16 @@ def test_the_key_is_sent_and_nowhere_else(tmp_path, monkeypatch):
         assert KEY.encode() not in pickle.dumps(reward.judge.backend)
     for file in tmp_path.glob("a.sqlite*"):
         assert KEY.encode() not in file.read_bytes()
-    with Server(script("refused")) as server:  # which repeats the key
-        judge = judge_at(server)
-        with pytest.raises(EndpointError, match="is set, but not accepted") as caught:
+
+
+@pytest.mark.parametrize(
+    ("fault", "words"), [("refused", "is set, but not accepted"), ("babble", "BadStatusLine")]
+)
+def test_a_server_that_repeats_the_key(monkeypatch, fault, words):
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    with Server(script(fault)) as server:
+        judge = judge_at(server, retries=1)
+        with pytest.raises(JudgeError, match=words) as caught:
             judge.scores([""], ["x"])
     shown = "".join(traceback.format_exception(caught.value))
     assert KEY not in shown

@@ -156,7 +156,7 @@ def test_a_judge_decides_preferences():
     reward = PreferenceReward(spec, opponents="A dull, boring mess.")
     assert reward([""], ["A moving, wonderful film."]) == [1.0]
     assert reward.spec() == {
-        "name": "textenv.rewards.preference:PreferenceReward"
+        "name": "textenv.rewards.compared:PreferenceReward"
     } | {"name": "preference", "rater": spec, "opponents": "A dull, boring mess."}  # fmt: skip
 
 

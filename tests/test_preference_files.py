@@ -25,7 +25,7 @@ COMPARISONS = [
     Comparison(prompt="A film", first="good", second="bad", label=1.0, rater="r1"),
     Comparison(prompt="A film", first="good", second="bad", label=0.0, rater="r2"),
     Comparison(prompt="", first="two\nlines, \"quoted\"", second="", label=0.5),
-    Comparison(prompt="我", first="爱\u2028你", second="🙂\r\n", label=0.25,
+    Comparison(prompt="我", first="爱\u2028\r你", second="🙂\r\n", label=0.25,
                columns={"reference": "é", "n": [1, None]}),
 ]  # fmt: skip
 RATINGS = [
@@ -53,7 +53,7 @@ def test_trl_form_leaves_ties_out_and_counts_them(suffix, tmp_path):
     assert [(row.prompt, row.chosen, row.rejected) for row in found] == [
         ("A film", "good", "bad"),
         ("A film", "bad", "good"),
-        ("我", "🙂\r\n", "爱\u2028你"),
+        ("我", "🙂\r\n", "爱\u2028\r你"),
     ]
     assert {row.label for row in found} == {1.0}
 
@@ -112,6 +112,9 @@ BAD_LINES = {
         b'{"prompt": "p", "first": "a", "second": "b", "label": true}',
     "expected a label in 0 … 1, got nan":
         b'{"prompt": "p", "first": "a", "second": "b", "label": NaN}',
+    "expected label to be a number, got 1000":
+        b'{"prompt": "p", "first": "a", "second": "b", "label": 1' + b"0" * 400 + b"}",
+    "maximum recursion depth": b"[" * 100_000,
     "expected chosen to be valid Unicode":
         b'{"prompt": "p", "chosen": "\\ud800", "rejected": "b"}',
     "expected prompt to be a text or one message, got 2 messages": json.dumps(LONG).encode(),
@@ -174,6 +177,33 @@ def test_bad_csv_files(content, reason, tmp_path):
     path.write_bytes(content)
     with pytest.raises(BadRowsError, match=reason):
         read_comparisons(path)
+
+
+def test_a_text_that_is_too_long_for_csv(tmp_path):
+    long = Comparison(prompt="", first="a" * 131_073, second="b", label=1.0)
+    with pytest.raises(ValueError, match=r"row 2 has a text of 131,073 letters.*jsonl"):
+        write_comparisons(tmp_path / "file.csv", [COMPARISONS[0], long])
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_row_of_parquet_that_is_no_unicode(tmp_path):
+    path = tmp_path / "file.parquet"
+    ends = pyarrow.py_buffer(b"\0\0\0\0\1\0\0\0\2\0\0\0")
+    texts = pyarrow.Array.from_buffers(
+        pyarrow.string(), 2, [None, ends, pyarrow.py_buffer(b"\xffa")]
+    )
+    table = pyarrow.table({"prompt": ["p", "q"], "chosen": texts, "rejected": ["b", "c"]})
+    parquet.write_table(table, path)
+    found = read_comparisons(path, on_error="report")
+    assert [row.prompt for row in found.rows] == ["q"]
+    assert found.bad[0].number == 1
+    assert "no row in UTF-8" in found.bad[0].reason
+
+
+def test_columns_of_the_other_form_are_kept(tmp_path):
+    path = tmp_path / "file.jsonl"
+    path.write_text('{"prompt": "p", "chosen": "a", "rejected": "b", "label": 3, "first": "x"}\n')
+    assert read_comparisons(path)[0].columns == {"label": 3, "first": "x"}
 
 
 def test_duplicates_may_be_kept_and_contradictions_are(tmp_path):

@@ -71,7 +71,7 @@ def test_a_whole_session(visit, path):
 
 def test_a_double_click_is_one_answer(visit, path):
     add(path, *numbered(3))
-    page = visit().open()
+    page = visit(hurry=False).open()
     page.page.dblclick("button[data-answer=left]")
     page.wait()
     assert page.text("#count") == "1 of 3"

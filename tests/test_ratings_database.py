@@ -2,6 +2,7 @@
 
 import re
 import threading
+import time
 
 import pytest
 
@@ -127,6 +128,8 @@ def test_a_key_is_kept_once_and_a_second_answer_is_refused(database):
         database.rate_pair(first, "ann", "worse", key="k2")
     database.rate_pair(second, "bob", "tie", key="k1")  # a key is its rater's own
     assert [each.answer for each in database.answers()] == ["better", "tie"]
+    with pytest.raises(ValueError, match="'k1' names another answer of 'ann'"):
+        database.rate_pair(second, "ann", "tie", key="k1")
     database.undo("ann")
     # A message that was under way all the time does not bring back what was undone.
     assert database.rate_pair(first, "ann", "better", key="k1") == rating
@@ -175,6 +178,25 @@ def test_raters_at_once_share_the_places(database, clock):
     database.rate_pair(one, "cy", "better")
     assert len(database.comparisons()) == 2
     assert asked(database, "cy") == [two]
+
+
+def test_a_clock_that_was_turned_back_blocks_nobody(database, clock):
+    """As where the machine was started again: leases count the seconds since then."""
+    (pair,) = database.add_pairs(1, pairs(1))
+    database.next_pair("ann")
+    clock.now -= 500
+    assert database.next_pair("bob").id == pair
+    leases = database._connection.execute("SELECT count(*), max(until) FROM leases").fetchone()
+    assert tuple(leases) == (1, clock.now + 600)
+
+
+def test_no_time_of_day_is_written(tmp_path):
+    with Database(tmp_path / "ratings.sqlite") as database:
+        database.add_round(1)
+        database.add_pairs(1, pairs(1))
+        database.next_pair("ann")
+        until = database._connection.execute("SELECT until FROM leases").fetchone()[0]
+    assert abs(until - 600 - time.monotonic()) < 60
 
 
 def test_threads_at_once_take_each_place_once(database):

@@ -112,7 +112,7 @@ def test_bodies_are_json_and_small(browser):
     assert b"up to 65536 bytes" in content
     assert browser.ask("POST", "api/state", None, Content_Length="-1")[0] == 400
     assert browser.ask("POST", "api/state", None, Content_Length=None)[0] == 400
-    for wrong in (b"{", b"[]", b"\xff", b"[" * 60_000):
+    for wrong in (b"{", b"[]", b"\xff", b"[" * 60_000, b'{"rater": "\\ud800"}'):
         assert browser.ask("POST", "api/state", wrong)[0] == 400
     assert browser.ask("POST", "api/nothing", {})[0] == 400
 
@@ -124,9 +124,10 @@ def test_other_methods_are_refused(browser):
         assert "Access-Control-Allow-Origin" not in headers
 
 
-def test_the_pseudonym_is_kept_closed(browser):
+def test_the_pseudonym_is_kept_closed(browser, server):
     _, headers, _ = browser.ask("POST", "api/state", {})
     cookie = headers["Set-Cookie"]
+    assert f"Path=/{server.address.token}/;" in cookie  # no other server here is told
     assert "HttpOnly" in cookie
     assert "SameSite=Strict" in cookie
     browser.cookie = browser.cookie.partition("=")[0] + "=forged-name-1"
@@ -195,6 +196,11 @@ def test_what_cannot_be_served_is_an_error(path, tmp_path):
     with pytest.raises(ValueError, match="2 … 21 whole numbers, got 3 … 3"):
         PageServer(path, scale=(3, 3))
     PageServer(path).server_close()  # nothing is left locked
+    lock = path.with_name("ratings.sqlite.page")
+    lock.unlink()
+    lock.mkdir()
+    with pytest.raises(RatingsError, match="needs a file beside its database"):
+        PageServer(path)
 
 
 def test_serve_says_where_and_ends_quietly(path, monkeypatch):

@@ -1,6 +1,7 @@
 """The database's file: old, newer and foreign ones, a full disk, many that open it at once."""
 
 import sqlite3
+import stat
 import subprocess
 import sys
 import threading
@@ -95,6 +96,11 @@ def test_what_is_no_ratings_database_is_refused(tmp_path):
     with pytest.raises(RatingsError, match="none of ratings"):
         Database(other)
     assert other.read_bytes() == before
+    connection = sqlite3.connect(other)
+    connection.execute("PRAGMA user_version = 77")  # a number of its own is no newer textenv
+    connection.close()
+    with pytest.raises(RatingsError, match="none of ratings"):
+        Database(other)
     text = tmp_path / "notes.txt"
     text.write_text("Dear diary, " * 100)
     with pytest.raises(RatingsError, match="no SQLite database"):
@@ -103,6 +109,18 @@ def test_what_is_no_ratings_database_is_refused(tmp_path):
         Database(tmp_path / "nowhere" / "ratings.sqlite")
     with pytest.raises(RatingsError, match="is its folder there"):
         Database(tmp_path)
+
+
+def test_a_new_file_is_its_owners_alone(tmp_path):
+    path = tmp_path / "ratings.sqlite"
+    with Database(path) as database:
+        database.add_round(1)
+        modes = {stat.S_IMODE(each.stat().st_mode) for each in tmp_path.iterdir()}
+        assert len(list(tmp_path.iterdir())) == 3  # with SQLite's own two beside it
+    assert modes == {0o600}
+    path.chmod(0o664)
+    Database(path).close()
+    assert stat.S_IMODE(path.stat().st_mode) == 0o664  # who opened it to others meant it
 
 
 def test_the_file_is_kept_safely(tmp_path):

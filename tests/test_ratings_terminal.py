@@ -1,7 +1,5 @@
-"""Rating in the terminal, the command `textenv rate`, and files in and out."""
+"""Rating in the terminal, and the command `textenv rate`."""
 
-import csv
-import json
 import os
 import pty
 import subprocess
@@ -10,13 +8,11 @@ import time
 
 import pytest
 
-from textenv.errors import TextenvError
-from textenv.preferences.comparisons import Comparison
-from textenv.preferences.database import Database, NewPair, NewText, RatingsError
-from textenv.preferences.files import read_comparisons, read_ratings
-from textenv.preferences.row_files import BadRowsError
+from textenv.preferences.database import Database, NewPair, NewText
+from textenv.preferences.files import read_comparisons
 from textenv.preferences.terminal import rate_in_terminal
 from textenv_agents.cli import main
+from textenv_agents.rate import RateConfig, rate
 
 
 @pytest.fixture
@@ -105,6 +101,15 @@ def test_a_rater_goes_on_with_the_code(path):
         rated(path, rater="who-knows-1")
 
 
+def test_a_session_that_only_undoes_says_so(path):
+    code = rated(path, "1", "2", "q")[0][0].split()[2].rstrip(";")
+    typed, shown = iter(["u", "u", "q", "1", "q"]), []
+    for said in ("2 answers undone", "1 answer kept"):
+        config = RateConfig(run=path, terminal=True, rater=code)
+        rate(config, input=lambda prompt: next(typed), output=shown.append)
+        assert shown[-1] == f"{said} in {path}"
+
+
 def test_what_was_answered_elsewhere_meanwhile_stands(path):
     with Database(path) as database:
         code = database.add_rater()
@@ -176,6 +181,7 @@ def test_the_command_says_what_is_wrong(path, tmp_path, capsys):
         (["rate", str(path), "--rater", "calm-heron-4821"], "--rater belongs to --terminal"),
         (["rate", str(path), "--raters-per-pair", "0"], "expected --raters-per-pair ≥ 1, got 0"),
         (["rate", str(path), "--export", "x.txt"], "nothing is rated"),
+        (["rate", str(path), "--round", "1"], "--round belongs to --export and --import"),
         (["rate", str(path), "--terminal", "--rater", "no-body-1"], "nobody has the code"),
         (["rate", str(path), "--import", str(tmp_path / "no.jsonl")], "no.jsonl"),
     ]:
@@ -198,175 +204,3 @@ def test_rate_loads_no_torch(path):
     )
     run = subprocess.run([sys.executable, "-c", code], input="q\n", text=True, check=False)
     assert run.returncode == 0
-
-
-# Out
-
-
-@pytest.mark.parametrize("suffix", ["jsonl", "csv", "parquet"])
-def test_what_is_exported_names_nobody(path, tmp_path, suffix):
-    with Database(path) as database:
-        for rater in ("ann", "bob@example.org"):
-            database.rate_pair(1, rater, "better", key="a secret key")
-            database.rate_pair(2, rater, "worse", first_left=True)
-        database.rate_pair(3, "ann", "flag")
-        (text,) = database.add_texts(1, [NewText("p", "t", "new")])
-        database.rate_text(text, "bob@example.org", 2)
-        files = database.export(tmp_path / f"out.{suffix}")
-    assert [file.name for file in files] == [f"out.{suffix}", f"out-ratings.{suffix}"]
-    comparisons = read_comparisons(files[0])
-    assert [(c.prompt, c.first, c.second, c.label, c.rater) for c in comparisons] == [
-        ("p0", "a0", "b0", 1.0, "rater-1"), ("p0", "a0", "b0", 1.0, "rater-2"),
-        ("p1", "a1", "b1", 0.0, "rater-1"), ("p1", "a1", "b1", 0.0, "rater-2"),
-    ]  # fmt: skip
-    assert [(r.text, r.rating, r.rater) for r in read_ratings(files[1])] == [("t", 2.0, "rater-2")]
-    written = b"".join(file.read_bytes() for file in files)
-    for secret in (b"ann", b"bob", b"example", b"secret", b"202"):
-        assert secret not in written
-
-
-def test_there_must_be_something_to_export(path, tmp_path):
-    with Database(path) as database, pytest.raises(TextenvError, match="nothing is rated"):
-        database.export(tmp_path / "out.jsonl")
-    assert not (tmp_path / "out.jsonl").exists()
-
-
-# In
-
-
-def file_of(tmp_path, *rows, name="in.jsonl"):
-    file = tmp_path / name
-    file.write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
-    return file
-
-
-def taken(path, file, *more):
-    return main(["rate", str(path), "--import", str(file), *more])
-
-
-def test_pairs_to_be_rated_come_in(tmp_path, capsys):
-    rows = [
-        {"prompt": "p", "first": "a", "second": "b", "policy_first": "new", "label_of": 3},
-        {"prompt": "p", "first": "a", "second": "c", "flagged": "toxicity 0.9"},
-    ]
-    path = tmp_path / "fresh.sqlite"
-    assert taken(path, file_of(tmp_path, *rows)) == 0
-    assert "2 pairs to be rated were added to round 1" in capsys.readouterr().out
-    with Database(path) as database:
-        first, second = database.pairs()
-    assert (first.policy_first, first.policy_second, first.columns) == ("new", "", {"label_of": 3})
-    assert second.flagged == "toxicity 0.9"
-    assert taken(path, file_of(tmp_path, rows[0])) == 2
-    assert "row 1: the same is in round 1 already" in capsys.readouterr().err
-    assert taken(path, file_of(tmp_path, rows[0]), "--round", "2") == 0
-
-
-def test_texts_to_be_rated_come_in_as_csv(tmp_path):
-    file = tmp_path / "texts.csv"
-    with file.open("w", newline="") as opened:
-        csv.writer(opened).writerows(
-            [["prompt", "text", "flagged"], ["p", "我", ""], ["p", "b,\n", "x"]]
-        )
-    path = tmp_path / "fresh.sqlite"
-    assert taken(path, file) == 0
-    with Database(path) as database:
-        assert [(each.text, each.flagged) for each in database.texts()] == [
-            ("我", None),
-            ("b,\n", "x"),
-        ]
-
-
-def test_verdicts_come_in_and_names_do_not(path, tmp_path):
-    rows = [
-        {"prompt": "p0", "first": "a0", "second": "b0", "label": 0, "rater": "Ann Smith"},
-        {"prompt": "p1", "first": "b1", "second": "a1", "label": 1, "rater": "Ann Smith"},  # turned
-        {"prompt": "p1", "first": "a1", "second": "b1", "label": 0.5, "rater": ""},
-        {"prompt": "p2", "chosen": "a2", "rejected": "something new"},
-    ]
-    assert taken(path, file_of(tmp_path, *rows)) == 0
-    with Database(path) as database:
-        assert len(database.pairs()) == 5
-        found = [(c.first, c.second, c.label) for c in database.comparisons()]
-        raters = {c.rater for c in database.comparisons()}
-    assert found == [
-        ("a0", "b0", 0.0),
-        ("a1", "b1", 0.0),
-        ("a1", "b1", 0.5),
-        ("a2", "something new", 1.0),
-    ]
-    assert len(raters) == 2
-    assert b"Smith" not in path.read_bytes()
-
-
-def test_ratings_come_in(path, tmp_path):
-    rows = [{"prompt": "p0", "text": "t", "rating": n, "rater": f"r{n}"} for n in (1, -2.5)]
-    assert taken(path, file_of(tmp_path, *rows)) == 0
-    with Database(path) as database:
-        assert [each.rating for each in database.ratings()] == [1.0, -2.5]
-        assert len(database.texts()) == 1
-
-
-GOOD = {"prompt": "p0", "first": "a0", "second": "b0", "label": 1, "rater": "r"}
-
-
-@pytest.mark.parametrize(
-    ("row", "message"),
-    [
-        ({**GOOD, "prompt": "unknown"}, "row 2: the prompt 'unknown' is not in the database"),
-        (GOOD, "row 2: says the same as row 1"),
-        ({**GOOD, "label": 0}, "row 2: its rater has rated the same before"),
-        ({**GOOD, "first": "b0", "second": "a0", "label": 0}, "row 2: says the same as row 1"),
-        ({**GOOD, "rater": "s", "label": 0.7}, "row 2: expected a label of 0, ½ or 1, got 0.7"),
-        ({**GOOD, "label": "yes"}, "row 2: expected label to be a number, got 'yes'"),
-        ({"prompt": "p0", "first": "a0", "label": 1}, "row 2: expected the columns"),
-        ({**GOOD, "second": None}, "row 2: expected second to be a text"),
-        ({**GOOD, "second": "\ud800"}, "row 2: expected second to be valid Unicode"),
-    ],
-)
-def test_bad_rows_are_named_and_nothing_is_taken(path, tmp_path, capsys, row, message):
-    before = path.read_bytes()
-    assert taken(path, file_of(tmp_path, GOOD, row, {**GOOD, "prompt": "p1", "first": "a1"})) == 2
-    assert message in capsys.readouterr().err
-    with Database(path) as database:
-        assert database.comparisons() == []
-        assert len(database.pairs()) == 4
-    assert path.read_bytes() == before
-
-
-def test_all_bad_rows_are_reported(path):
-    unknown = [Comparison(prompt=f"x{i}", first="a", second="b", label=1.0) for i in range(7)]
-    with Database(path) as database, pytest.raises(BadRowsError) as caught:
-        database.import_comparisons(unknown, round=1)
-    assert [row.number for row in caught.value.rows] == list(range(1, 8))
-    with Database(path) as database:
-        assert database.import_comparisons(unknown, round=1, new_prompts=True) == 7
-
-
-def test_bad_questions_are_named(path, tmp_path, capsys):
-    good = {"prompt": "p", "first": "a", "second": "b"}
-    for row, message in [
-        ({"prompt": "p", "first": "a"}, "row 2: expected the columns prompt, first, second"),
-        (good, "row 2: the same is in round 1 already"),
-        ({**good, "second": 3}, "row 2: expected text to be a text, got 3"),
-    ]:
-        assert taken(path, file_of(tmp_path, good, row)) == 2
-        assert message in capsys.readouterr().err
-    with Database(path) as database:
-        assert len(database.pairs()) == 4
-
-
-def test_prompts_that_are_new_can_be_allowed(path, tmp_path):
-    file = file_of(tmp_path, {**GOOD, "prompt": "unknown"})
-    assert taken(path, file) == 2
-    assert taken(path, file, "--new-prompts") == 0
-
-
-def test_an_import_and_raters_at_work_do_not_mix_up(path):
-    """A pair that somebody has rated keeps that rating when others' come in."""
-    with Database(path) as database:
-        database.rate_pair(1, "ann", "better")
-        both = [Comparison(prompt="p0", first="a0", second="b0", label=0.0, rater="x")]
-        database.import_comparisons(both, round=1)
-        assert [each.label for each in database.comparisons()] == [1.0, 0.0]
-        with pytest.raises(RatingsError):
-            database.rate_pair(1, "ann", "worse")

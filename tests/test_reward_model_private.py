@@ -157,6 +157,7 @@ def test_noise_is_not_repeatable_unless_a_test_asks_for_it():
 
     assert scores(1) == scores(1)
     assert scores(1) != scores(2)
+    assert scores(1) != scores(1 + 2**32)  # no 32 bits, which can all be tried
     assert scores(None) != scores(None)
 
 

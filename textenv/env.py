@@ -15,11 +15,12 @@ import numpy.typing as npt
 
 from textenv import mdp
 from textenv.asking import Choices
+from textenv.assembled import Assembled
 from textenv.draws import PromptDraws
 from textenv.errors import ResetNeededError
 from textenv.observations import row_of
 from textenv.options import begin, check_options
-from textenv.setup import Assembled, set_up
+from textenv.setup import set_up
 from textenv.task import Task
 
 

@@ -10,20 +10,21 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from gymnasium.utils import seeding
 from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 
 from textenv import mdp
 from textenv.asking import Choices
-from textenv.draws import RowDraws
+from textenv.assembled import Assembled
+from textenv.enumeration import take
 from textenv.env import TextEnv
 from textenv.errors import ResetNeededError
 from textenv.infos import final, infos_of, of_rows
 from textenv.observations import Tokens
-from textenv.options import begin, check_options, mode_of, per_row, reset_mask
+from textenv.options import check_options, mode_of, per_row, reset_mask
 from textenv.paying import Paymaster
-from textenv.setup import Assembled, set_up
+from textenv.rows import Rows, row_of_state
+from textenv.setup import set_up
 from textenv.task import Task
 from textenv.writing import write
 
@@ -85,12 +86,9 @@ class TextVectorEnv(Assembled, VectorEnv):
         self.max_episode_steps = max_episode_steps
         self._rules = self.setup.rules
         self._scorer = self.setup.scorer
-        self._draws = RowDraws(len(self.task.prompts), num_envs)
-        self._state: mdp.State | None = None
-        self._columns: list[Any] | None = None  # a list of B once a caller has given some
+        self._rows = Rows(self.task, self.setup.guard, num_envs)
         self._finished = np.zeros(num_envs, dtype=np.bool_)
         self._any_finished = False
-        self._steps = np.zeros(num_envs, dtype=np.int64)
         self._paymaster = Paymaster(
             self.task, self._scorer, num_envs, deferred=scoring == "deferred"
         )
@@ -115,8 +113,7 @@ class TextVectorEnv(Assembled, VectorEnv):
         Raises:
             ResetNeededError: there are no episodes yet.
         """
-        tokens, length, prompt_index, _ = self._own_state()
-        return mdp.State(tokens.copy(), length.copy(), prompt_index.copy(), self._own_columns())
+        return self._rows.copied()
 
     @property
     def random_state(self) -> dict[str, Any]:
@@ -124,11 +121,11 @@ class TextVectorEnv(Assembled, VectorEnv):
 
         Together with `state` it is where an environment goes on exactly; see `RowDraws.state`.
         """
-        return self._draws.state
+        return self._rows.draws.state
 
     @random_state.setter
     def random_state(self, state: Mapping[str, Any]) -> None:
-        self._draws.state = state
+        self._rows.draws.state = state
 
     @property
     def choices(self) -> Choices | None:
@@ -144,22 +141,15 @@ class TextVectorEnv(Assembled, VectorEnv):
             ValueError: they are the states of another task or number of rows, or, with SAME_STEP,
                 some have ended.
         """
-        mdp.check_state(self._rules, state, (self.num_envs,))
-        if self._guard is not None:
-            for row in range(self.num_envs):
-                self._guard.check_start(_row(state, row), f" (row {row})")
-        own = mdp.State(
-            np.array(state.tokens), np.array(state.length), np.array(state.prompt_index)
-        )
+        own = self._rows.checked(state)
         finished = mdp.terminal(self._rules, own)
         if self.autoreset_mode == AutoresetMode.SAME_STEP and finished.any():
             raise ValueError(
                 f"rows {np.flatnonzero(finished).tolist()} of the state have ended: with SAME_STEP "
                 "nothing would reset them"
             )
-        self._seed(None, np.arange(self.num_envs))  # rows that no reset() has seeded yet
-        self._state = own
-        self._columns = None if state.columns is None else list(state.columns)
+        self._rows.seed(None, np.arange(self.num_envs))  # rows that no reset() has seeded yet
+        self._rows.go_on_from(own)
         self._seen = None
         self._finish(finished)
 
@@ -181,18 +171,14 @@ class TextVectorEnv(Assembled, VectorEnv):
         """
         options_by_row = per_row(check_options(options), self.num_envs)
         mask = reset_mask(options or {}, self.num_envs)
-        if mask is not None and self._state is None:
+        if mask is not None and not self._rows.begun:
             raise ResetNeededError("the first reset() must start all rows: leave reset_mask out")
         rows = np.arange(self.num_envs) if mask is None else np.flatnonzero(mask)
-        self._seed(seed, rows)
+        self._rows.seed(seed, rows)
         starts = None
         if options_by_row is not None:  # before anything changes: a bad option loses nothing
-            starts = [self._start(int(row), options_by_row[row]) for row in rows]
-        if self._state is None:
-            self._state = mdp.initial(
-                self._rules, self.task.prompt_table[np.zeros(self.num_envs, dtype=np.int64)]
-            )
-        self._begin(rows, starts)
+            starts = [self._rows.start(row, options_by_row[row]) for row in rows.tolist()]
+        self._rows.begin(rows, starts)
         finished = self._finished.copy()
         finished[rows] = False
         self._finish(finished)
@@ -212,7 +198,7 @@ class TextVectorEnv(Assembled, VectorEnv):
             RewardFaultError: the reward failed; all rows are as they were before the step.
         """
         # 1. Which rows write: those that have ended are reset instead.
-        state = self._own_state()
+        state = self._rows.state
         resetting = self._resetting()
         live = None if resetting is None else ~resetting
         tokens = self.setup.action.read_batch(self.task, actions, resetting, state, self.choices)
@@ -221,7 +207,7 @@ class TextVectorEnv(Assembled, VectorEnv):
 
         # 2. Write, end, pay.
         terminated, rewards, scored = write(
-            self._rules, self._with_columns(), tokens, live, self._paymaster
+            self._rules, self._rows.with_columns, tokens, live, self._paymaster
         )
         self._seen = None
 
@@ -233,9 +219,9 @@ class TextVectorEnv(Assembled, VectorEnv):
         if ending and self.autoreset_mode == AutoresetMode.SAME_STEP:
             infos = self._final_infos(finished, of_rows(scored, finished))
             scored = of_rows(scored, ~finished)  # faults of tokens in texts that go on
-            self._begin(np.flatnonzero(finished))
+            self._rows.begin(np.flatnonzero(finished))
         if resetting is not None:
-            self._begin(np.flatnonzero(resetting))
+            self._rows.begin(np.flatnonzero(resetting))
         if ending or self._any_finished:
             self._finish(finished)
         if self.render_mode is not None:
@@ -270,7 +256,7 @@ class TextVectorEnv(Assembled, VectorEnv):
 
     def action_masks(self) -> npt.NDArray[np.bool_]:
         """Return which actions make sense, bool [B, size]."""
-        state = None if self._guard is None else self._own_state()
+        state = None if self._guard is None else self._rows.state
         return self.setup.action_mask(self.num_envs, self.choices, state).astype(np.bool_)
 
     def render(self) -> tuple[Any, ...] | None:
@@ -286,7 +272,7 @@ class TextVectorEnv(Assembled, VectorEnv):
                 float(self._last_rewards[row]) if over and self._last_rewards is not None else None
             )
             own = None if choices is None else choices.rows([row])
-            frame = render.frame(self.task, _row(state, row), reward, over, own)
+            frame = render.frame(self.task, row_of_state(state, row), reward, over, own)
             frames.append(render.RENDERERS[self.render_mode](frame))
         return tuple(frames)
 
@@ -296,50 +282,6 @@ class TextVectorEnv(Assembled, VectorEnv):
             self._scorer.close()
 
     # What step() and reset() are made of, in the order of their use.
-
-    def _own_state(self) -> mdp.State:
-        if self._state is None:
-            raise ResetNeededError("there are no episodes before reset(): call envs.reset() first")
-        return self._state
-
-    def _own_columns(self) -> tuple[Any, ...] | None:
-        return None if self._columns is None or not any(self._columns) else tuple(self._columns)
-
-    def _seed(self, seed: int | Sequence[int | None] | None, rows: npt.NDArray[np.int64]) -> None:
-        if isinstance(seed, int | np.integer):
-            seeds: Sequence[int | None] = [int(seed) + row for row in range(self.num_envs)]
-        else:
-            seeds = [None] * self.num_envs if seed is None else list(seed)
-        if len(seeds) != self.num_envs:
-            raise ValueError(f"expected one seed or a list of {self.num_envs}, got {len(seeds)}")
-        for row in rows.tolist():
-            if seeds[row] is not None or not self._draws.seeded(row):
-                self._draws.seed(row, seeding.np_random(seeds[row])[0])
-
-    def _start(self, row: int, options: dict[str, Any]) -> mdp.State:
-        start = begin(self.task, options, lambda: int(self._draws.draw(np.array([row]))[0]), row)
-        if self._guard is not None:
-            self._guard.check_start(start, f" (row {row})")
-        return start
-
-    def _begin(self, rows: npt.NDArray[np.int64], starts: list[mdp.State] | None = None) -> None:
-        """Put the given first states into these rows, or fresh ones with prompts drawn."""
-        tokens, length, prompt_index, _ = self._own_state()
-        if starts is None:
-            index = self._draws.draw(rows)
-            tokens[rows] = mdp.initial(self._rules, self.task.prompt_table[index]).tokens
-            length[rows] = 0
-            prompt_index[rows] = index
-        else:
-            tokens[rows] = [start.tokens for start in starts]
-            length[rows] = [start.length for start in starts]
-            prompt_index[rows] = [start.prompt_index for start in starts]
-        if starts is not None and self._columns is None and any(s.columns for s in starts):
-            self._columns = [None] * self.num_envs
-        if self._columns is not None:
-            for place, row in enumerate(rows.tolist()):
-                self._columns[row] = starts[place].columns if starts else None
-        self._steps[rows] = 0
 
     def _resetting(self) -> npt.NDArray[np.bool_] | None:
         if not self._any_finished:
@@ -351,14 +293,11 @@ class TextVectorEnv(Assembled, VectorEnv):
             )
         return self._finished
 
-    def _with_columns(self) -> mdp.State:
-        return self._own_state()._replace(columns=self._own_columns())
-
     def _truncated(self, live: npt.NDArray[np.bool_] | None) -> npt.NDArray[np.bool_]:
         if not self.max_episode_steps:
             return np.zeros(self.num_envs, dtype=np.bool_)
-        self._steps += 1
-        truncated = self._steps >= self.max_episode_steps
+        self._rows.steps += 1
+        truncated = self._rows.steps >= self.max_episode_steps
         return truncated if live is None else truncated & live
 
     def _finish(self, finished: npt.NDArray[np.bool_]) -> None:
@@ -369,7 +308,7 @@ class TextVectorEnv(Assembled, VectorEnv):
         self._any_finished = bool(finished.any())
 
     def _observation(self) -> Any:
-        state = self._own_state()
+        state = self._rows.state
         if self._shows_tokens:
             return state.tokens.copy() if self.copy else state.tokens
         observation, self._seen = self.setup.look(state, mdp.terminal(self._rules, state))
@@ -385,7 +324,7 @@ class TextVectorEnv(Assembled, VectorEnv):
 
     def _infos(self, rows: npt.NDArray[np.int64], choices: Choices | None) -> dict[str, Any]:
         """What infos say of some rows, whose choices these are."""
-        return infos_of(self.setup, self._own_state(), rows, choices)
+        return infos_of(self.setup, self._rows.state, rows, choices)
 
     def _final_infos(
         self, finished: npt.NDArray[np.bool_], scored: dict[str, Any]
@@ -395,10 +334,6 @@ class TextVectorEnv(Assembled, VectorEnv):
         The language model is asked about those that were truncated, and about no others.
         """
         rows = np.flatnonzero(finished)
-        state = mdp.State(*(part[rows] for part in self._own_state()[:3]))
+        state = take(self._rows.state, rows)
         observation, choices = self.setup.look(state, mdp.terminal(self._rules, state))
         return final(rows, self.num_envs, observation, self._infos(rows, choices) | scored)
-
-
-def _row(state: mdp.State, row: int) -> mdp.State:
-    return mdp.State(state.tokens[row], int(state.length[row]), int(state.prompt_index[row]))

@@ -13,7 +13,7 @@ from typing import Annotated, Any
 import tyro
 
 from textenv.preferences.database import Database
-from textenv.preferences.exchange import import_file
+from textenv.preferences.importing import import_file
 from textenv.preferences.page import serve
 from textenv.preferences.page.server import existing
 from textenv.preferences.schema import FILE
@@ -43,7 +43,8 @@ class RateConfig:
     take: Annotated[Path | None, tyro.conf.arg(name="import")] = None
     """Take in a .jsonl, .csv or .parquet file of pairs to be rated, or of ratings."""
     round: int | None = None
-    """What `--export` writes (all rounds where none is given) and `--import` adds to (the last)."""
+    """What `--export` writes (none given: all), and where `--import` adds (none given: as the file
+    says, else the last)."""
     new_prompts: bool = False
     """Let `--import` take ratings whose prompts are not in the database."""
 
@@ -68,6 +69,8 @@ def rate(
         raise ValueError("--rater belongs to --terminal; on the page the help (?) asks for it")
     if config.raters_per_pair < 1:
         raise ValueError(f"expected --raters-per-pair ≥ 1, got {config.raters_per_pair}")
+    if config.round is not None and config.take is None and config.export is None:
+        raise ValueError("--round belongs to --export and --import; people are asked all rounds")
     path = database_of(config.run, new=config.take is not None)
     if config.take is not None or config.export is not None:
         with Database(path) as database:
@@ -82,7 +85,7 @@ def rate(
                 input=input,
                 output=output,
             )
-            output(f"{kept} answers kept in {path}")
+            output(_kept(kept) + f" in {path}")
     else:
         serve(
             path,
@@ -92,6 +95,12 @@ def rate(
             open_browser=config.browser,
             output=output,
         )
+
+
+def _kept(more: int) -> str:
+    """Say how many answers there are more, or fewer, where earlier ones were undone."""
+    count = "1 answer" if abs(more) == 1 else f"{abs(more)} answers"
+    return f"{count} kept" if more >= 0 else f"{count} undone"
 
 
 def database_of(run: Path, *, new: bool = False) -> Path:
@@ -110,10 +119,10 @@ def database_of(run: Path, *, new: bool = False) -> Path:
 
 def _exchange(config: RateConfig, database: Database, output: Callable[[str], Any]) -> None:
     if config.take is not None:
-        rounds = database.rounds()
-        number = config.round if config.round is not None else max(rounds, default=1)
-        what, count = import_file(database, config.take, number, new_prompts=config.new_prompts)
-        output(f"{count} {what} were added to round {number} in {database.path}")
+        taken = import_file(database, config.take, config.round, new_prompts=config.new_prompts)
+        output(f"{taken.rows} {taken.what} were added to {database.path}")
+        if taken.left_out:
+            output(f"not kept, because it may be about who answered: {', '.join(taken.left_out)}")
     if config.export is not None:
         for written in database.export(config.export, config.round):
             output(f"written: {written}")

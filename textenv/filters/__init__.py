@@ -5,7 +5,7 @@ from typing import Any
 
 from textenv.filters.blocklist import Blocklist
 from textenv.filters.flagging import flag
-from textenv.filters.normal_form import normal_form
+from textenv.filters.folding import normal_form
 
 __all__ = ["Blocklist", "allowed_by", "flag", "normal_form"]
 

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from textenv.filters.normal_form import normal_form
+from textenv.filters.folding import normal_form
 from textenv.plugins import release
 
 ANY = "?"  # one character, whichever; as punctuation it cannot stand for itself
@@ -183,10 +183,10 @@ def _parsed(pattern: Any) -> Pattern:
 
 def _lines(path: str | Path) -> list[str]:
     try:
-        lines = Path(path).read_text("utf-8").splitlines()
+        lines = Path(path).read_text("utf-8-sig").splitlines()  # some editors put a mark in front
     except (OSError, UnicodeDecodeError) as error:
         raise ValueError(
             f"blocklist={str(path)!r} is no text file that can be read ({error}): expected a list "
             "of patterns, as in blocklist=['a word', 'f?ck'], or a file with one a line"
         ) from error
-    return [line for line in lines if line.strip() and not line.startswith("#")]
+    return [line for line in map(str.strip, lines) if line and not line.startswith("#")]

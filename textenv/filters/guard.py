@@ -14,8 +14,8 @@ from textenv import mdp
 from textenv.errors import InvalidActionError
 from textenv.filters.blocklist import Blocklist
 from textenv.filters.endings import Endings
+from textenv.filters.folding import normal_form
 from textenv.filters.masks import Mask, Masks
-from textenv.filters.normal_form import normal_form
 from textenv.filters.pieces import Pieces, Place
 from textenv.prefixes import Prefixes
 from textenv.task import Task
@@ -117,14 +117,15 @@ class Guard:
 
         Raises:
             ValueError: what is written holds a pattern, the prompt ends inside a character, or
-                no text can be written from there.
+                no text can be written from there, though it goes on.
         """
         if self._place(state.tokens, int(state.length), where) is None:
             raise ValueError(
                 f"the prefix{where} already holds a pattern of the blocklist: nothing can be "
                 "promised of what is written after it; start from another"
             )
-        self._check_start(state.tokens, where, int(state.length))
+        if not mdp.terminal(self._rules, state):
+            self._check_start(state.tokens, where, int(state.length))
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
         return self  # what it remembers is a function of tokens: copies of an environment share it

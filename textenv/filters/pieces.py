@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from textenv.errors import TextenvError
-from textenv.filters.normal_form import normal_form
+from textenv.filters.folding import normal_form
 from textenv.filters.token_bytes import token_bytes
 from textenv.vocabulary import Vocabulary
 

@@ -7,12 +7,16 @@ import re
 from typing import Any
 
 from textenv.errors import TextenvError
+from textenv.filters.folding import normal_form
 from textenv.tokenizer_vocabulary import TokenizerVocabulary
 from textenv.vocabulary import ByteVocabulary, Vocabulary
 
-# Decoders of tokenizers that put texts together from left to right.
+# Decoders of tokenizers that put texts together from left to right …
 _KNOWN = {"ByteFallback", "ByteLevel", "BPEDecoder", "Fuse", "Metaspace", "Replace", "Strip",
           "WordPiece"}  # fmt: skip
+# … those that make one text of several tokens, and what the others may change behind them.
+_JOINING = {"ByteFallback", "ByteLevel", "Fuse"}
+_CHANGED = {"Metaspace": "replacement", "Replace": "pattern", "Strip": "content"}
 
 
 def token_bytes(vocabulary: Vocabulary) -> tuple[list[bytes | None] | None, bool, frozenset[int]]:
@@ -33,13 +37,9 @@ def token_bytes(vocabulary: Vocabulary) -> tuple[list[bytes | None] | None, bool
     if not isinstance(vocabulary, TokenizerVocabulary):
         return None, False, nothing
     backend = getattr(vocabulary.tokenizer, "backend_tokenizer", vocabulary.tokenizer)
-    decoders = _decoders(backend)
-    unknown = decoders - _KNOWN
-    if unknown:
-        raise TextenvError(
-            "blocklist= cannot promise anything for this tokenizer: nobody has said that its "
-            f"decoder {sorted(unknown)[0]!r} puts texts together from left to right"
-        )
+    parts = _decoders(backend)
+    _check(parts)
+    decoders = {part["type"] for part in parts}
     if not decoders & {"ByteLevel", "ByteFallback"}:
         return None, False, nothing
     names = [backend.id_to_token(token) for token in range(vocabulary.size)]
@@ -53,14 +53,36 @@ def token_bytes(vocabulary: Vocabulary) -> tuple[list[bytes | None] | None, bool
     return found, falls_back, frozenset(silent)
 
 
-def _decoders(backend: Any) -> set[str]:
-    """The names of what a tokenizer's decoder is made of; none for one that is no `tokenizers`."""
+def _decoders(backend: Any) -> list[dict[str, Any]]:
+    """What a tokenizer's decoder is made of, in order; [] for one that is no `tokenizers`."""
     decoder = getattr(backend, "decoder", None)
     if decoder is None:
-        return set()
+        return []
     state = json.loads(decoder.__getstate__())
-    parts = state["decoders"] if state["type"] == "Sequence" else [state]
-    return {part["type"] for part in parts}
+    parts: list[dict[str, Any]] = state["decoders"] if state["type"] == "Sequence" else [state]
+    return parts
+
+
+def _check(parts: list[dict[str, Any]]) -> None:
+    """Refuse decoders that nobody knows, and those that find letters across tokens."""
+    joined = False
+    for part in parts:
+        known = part["type"] in _KNOWN
+        if not known or (joined and part["type"] != "Fuse" and not _changes_separators(part)):
+            raise TextenvError(
+                "blocklist= cannot promise anything for this tokenizer: nobody has said that its "
+                f"decoder {part['type']!r} puts texts together from left to right"
+                + (", because it changes letters of several tokens at once" if known else "")
+            )
+        joined |= part["type"] in _JOINING
+
+
+def _changes_separators(part: dict[str, Any]) -> bool:
+    """Whether a decoder takes nothing but separators out, and puts nothing else in."""
+    taken = part.get(_CHANGED.get(part["type"], ""))
+    if isinstance(taken, dict):  # {"String": …}; another is {"Regex": …}
+        taken = taken.get("String")
+    return taken is not None and not normal_form(taken + part.get("content", ""))
 
 
 def _special(backend: Any) -> set[int]:

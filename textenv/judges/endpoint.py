@@ -190,7 +190,8 @@ class Endpoint:
             try:
                 reply = post(target, body, dict(headers_with(key)), seconds)
             except ConnectionFault as fault:
-                raise PassingFault(str(fault), there=fault.there) from fault
+                words = str(fault) if key is None else str(fault).replace(key, "(the key)")
+                raise PassingFault(words, there=fault.there) from None
         if key is not None:  # some servers repeat it
             reply = reply._replace(body=reply.body.replace(key.encode(), b"(the key)"))
         if reply.status == 200:

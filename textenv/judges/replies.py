@@ -67,7 +67,7 @@ def _answer(choice: dict[str, Any], answers: Sequence[str]) -> int:
     if not isinstance(content, str):
         reason = choice.get("finish_reason")
         raise AnswerError(
-            f"gave no text (finish_reason {reason!r}), expected one of {_list(answers)}"
+            f"gave no text (finish_reason {reason!r:.60}), expected one of {_list(answers)}"
         )
     given = parse(content, answers)
     if given is None:
@@ -81,12 +81,13 @@ def _among_the_likeliest(choice: dict[str, Any], answers: Sequence[str]) -> Floa
         tokens = choice["logprobs"]["content"]
         # The first that is not only blanks or quotes: there the answer begins.
         first = next(token for token in tokens if token["token"].strip(_AROUND))
-        likeliest = [(each["token"], float(each["logprob"])) for each in first["top_logprobs"]]
-    except (KeyError, TypeError, ValueError, AttributeError, StopIteration):
+        likeliest = [
+            (each["token"].strip(_AROUND), float(each["logprob"])) for each in first["top_logprobs"]
+        ]
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError, StopIteration):
         return None
     found = np.full(len(answers), -np.inf)
-    for token, log_prob in likeliest:
-        bare = token.strip(_AROUND)
+    for bare, log_prob in likeliest:
         if bare in answers and math.isfinite(log_prob) and log_prob <= 1e-6:
             place = list(answers).index(bare)
             found[place] = np.logaddexp(found[place], log_prob)

@@ -16,14 +16,15 @@ LEASE_SECONDS = 600.0
 # Verdicts on q of others than :rater; whoever skips or flags gives none.
 _VERDICTS = """(SELECT count(*) FROM ratings r WHERE r.question = q.id AND NOT r.undone
     AND r.verdict NOT IN ('skip', 'flag') AND r.rater <> :rater)"""
-_LEASES = """(SELECT count(*) FROM leases l WHERE l.question = q.id AND l.until > :now
-    AND l.rater <> :rater)"""
+# A lease from before the machine was started again, or the clock turned back, is none.
+_HELD = f"until BETWEEN :now AND :now + {LEASE_SECONDS}"
+_LEASES = f"""(SELECT count(*) FROM leases WHERE question = q.id AND rater <> :rater
+    AND {_HELD})"""
 _OPEN = """FROM questions q WHERE ifnull(q.round = :round, 1) AND NOT EXISTS
     (SELECT 1 FROM ratings m WHERE m.question = q.id AND m.rater = :rater AND NOT m.undone)"""
 _FLAGGED = """(q.flagged IS NOT NULL OR EXISTS (SELECT 1 FROM ratings f
     WHERE f.question = q.id AND f.verdict = 'flag' AND NOT f.undone))"""
-_OWN = """EXISTS (SELECT 1 FROM leases o WHERE o.question = q.id AND o.rater = :rater
-    AND o.until > :now)"""
+_OWN = f"EXISTS (SELECT 1 FROM leases WHERE question = q.id AND rater = :rater AND {_HELD})"
 _NEXT = f"""SELECT q.id, {_VERDICTS} + {_LEASES} AS taken {_OPEN}
     AND ifnull((q.second IS NULL) = :single, 1) AND taken < :needed
     ORDER BY {_OWN} DESC, {_FLAGGED} DESC, q.second IS NULL, taken, q.id LIMIT 1"""
@@ -62,9 +63,10 @@ def take(
 
 def lease(connection: sqlite3.Connection, question: int, rater: int, now: float) -> None:
     """Keep a question for a rater for a while; they let go of all others."""
-    connection.execute("DELETE FROM leases WHERE until <= ? OR rater = ?", (now, rater))
-    until = now + LEASE_SECONDS
-    connection.execute("INSERT INTO leases VALUES (?, ?, ?)", (question, rater, until))
+    values = {"question": question, "rater": rater, "now": now}
+    connection.execute(f"DELETE FROM leases WHERE rater = :rater OR NOT {_HELD}", values)
+    until = f":now + {LEASE_SECONDS}"
+    connection.execute(f"INSERT INTO leases VALUES (:question, :rater, {until})", values)
 
 
 def release(connection: sqlite3.Connection, question: int, rater: int) -> None:

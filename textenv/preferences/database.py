@@ -48,7 +48,8 @@ class Database(Outcomes):
 
     Args:
         path: The file; made if it is not there.
-        clock: Tells the seconds, for leases.
+        clock: Tells the seconds, for leases; since this machine was started, so that no time of day
+            is written.
 
     Raises:
         RatingsError: the file is none of ours, is of a newer version, or cannot be written.
@@ -208,6 +209,8 @@ class Database(Outcomes):
     def export(self, path: str | Path, round: int | None = None) -> list[Path]:
         """Write what was rated to files without anything about a person.
 
+        What they hold goes into another database by `textenv rate --import --new-prompts`.
+
         Args:
             path: For the comparisons: .jsonl, .csv or .parquet. Ratings of single texts, if there
                 are any, go to a second file beside it, "NAME-ratings.SUFFIX".
@@ -216,7 +219,7 @@ class Database(Outcomes):
         Returns:
             The files.
         """
-        from textenv.preferences.exchange import export
+        from textenv.preferences.exporting import export
 
         return export(self, Path(path), round)
 
@@ -236,7 +239,7 @@ class Database(Outcomes):
         Raises:
             BadRowsError: each row that is wrong, with its number and the reason.
         """
-        from textenv.preferences.exchange import import_comparisons
+        from textenv.preferences.importing import import_comparisons
 
         return import_comparisons(self, comparisons, round, new_prompts=new_prompts)
 

@@ -19,13 +19,14 @@ class RatingsFile:
 
     Args:
         path: The file; made if it is not there.
-        clock: Tells the seconds, for leases.
+        clock: Tells the seconds, for leases; since this machine was started, so that no time of day
+            is written.
 
     Raises:
         RatingsError: the file is none of ours, is of a newer version, or cannot be written.
     """
 
-    def __init__(self, path: str | Path, *, clock: Callable[[], float] = time.time) -> None:
+    def __init__(self, path: str | Path, *, clock: Callable[[], float] = time.monotonic) -> None:
         self.path = Path(path)
         self._clock = clock
         self._lock = threading.RLock()

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Generic, Literal, NamedTuple, TypeVar, get_args, overload
 
@@ -170,7 +171,6 @@ def _read(
 
 
 def _comparison(values: Mapping[str, Any]) -> Comparison:
-    more = _more(values, {*_OWN, *_TRL, *_MORE})
     if "chosen" in values or "rejected" in values:
         _check_columns(values, _TRL)
         before = values["prompt"]
@@ -178,12 +178,12 @@ def _comparison(values: Mapping[str, Any]) -> Comparison:
             "first": _text(values["chosen"], "chosen", before),
             "second": _text(values["rejected"], "rejected", before),
         }
-        label = 1.0
+        label, known = 1.0, {*_TRL, *_MORE}
     else:
         _check_columns(values, tuple(_OWN), "prompt, chosen, rejected, or prompt, first, …")
         texts = {side: _text(values[side], side) for side in ("first", "second")}
-        label = _number(values["label"], "label")
-    prompt = _text(values["prompt"], "prompt")
+        label, known = _number(values["label"], "label"), {*_OWN, *_MORE}
+    prompt, more = _text(values["prompt"], "prompt"), _more(values, known)
     return Comparison(prompt=prompt, **texts, label=label, rater=_rater(values), columns=more)
 
 
@@ -239,14 +239,10 @@ def _text(value: Any, name: str, before: Any = None) -> str:
 
 
 def _number(value: Any, name: str) -> float:
-    if isinstance(value, str):  # all that CSV knows
-        try:
-            return float(value)
-        except ValueError as error:
-            raise ValueError(f"expected {name} to be a number, got {value!r:.60}") from error
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise ValueError(f"expected {name} to be a number, got {_shown(value)}")
-    return float(value)
+    if isinstance(value, (int, float, str)) and not isinstance(value, bool):
+        with suppress(ValueError, OverflowError):
+            return float(value)  # text is all that CSV knows
+    raise ValueError(f"expected {name} to be a number, got {_shown(value)}")
 
 
 def _rater(values: Mapping[str, Any]) -> str:

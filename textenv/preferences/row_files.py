@@ -88,8 +88,8 @@ def write_lines(
 
     Args:
         path: What is there is replaced.
-        columns: "string", "double" or "json" by name. In JSONL the last is an object, elsewhere
-            its text.
+        columns: "string", "double", "integer" or "json" by name. In JSONL the last is an object,
+            elsewhere its text.
         rows: A value for each column; in JSONL an empty "json" is left out.
 
     Raises:
@@ -119,7 +119,7 @@ def _jsonl(path: Path) -> Iterator[Line]:
             try:
                 line = raw.decode("utf-8-sig" if number == 1 else "utf-8")
                 values = json.loads(line) if line.strip() else None
-            except ValueError as error:
+            except (ValueError, RecursionError) as error:
                 yield Line(number, None, f"no JSON in UTF-8: {error}")
                 continue
             if isinstance(values, dict):
@@ -166,10 +166,15 @@ def _parquet(path: Path) -> Iterator[Line]:
         with parquet.ParquetFile(path) as file:
             number = 0
             for batch in file.iter_batches():
-                for values in batch.to_pylist():
+                for row in range(batch.num_rows):
                     number += 1
-                    yield Line(number, values)
-    except pyarrow.ArrowInvalid as error:
+                    try:
+                        values = batch.slice(row, 1).to_pylist()[0]
+                    except ValueError as error:
+                        yield Line(number, None, f"no row in UTF-8: {error}")
+                    else:
+                        yield Line(number, values)
+    except pyarrow.ArrowException as error:
         raise TextenvError(f"{str(path)!r} is no whole Parquet file: {error}") from error
 
 
@@ -182,9 +187,17 @@ def _to_jsonl(columns: Mapping[str, str], rows: list[Mapping[str, Any]]) -> str:
 
 def _to_csv(columns: Mapping[str, str], rows: list[Mapping[str, Any]]) -> str:
     file = io.StringIO(newline="")
-    writer = csv.writer(file, lineterminator="\n")
+    writer = csv.writer(file)  # its lines end in \r\n, so that it puts a text with either in quotes
     writer.writerow(columns)
-    writer.writerows([_flat(row[n], columns[n]) for n in columns] for row in rows)
+    for number, row in enumerate(rows, start=1):
+        fields = [_flat(row[name], kind) for name, kind in columns.items()]
+        longest = max(len(str(field)) for field in fields)
+        if longest > csv.field_size_limit():
+            raise ValueError(
+                f"row {number} has a text of {longest:,} letters, CSV is read up to "
+                f"{csv.field_size_limit():,}: write .jsonl or .parquet"
+            )
+        writer.writerow(fields)
     return file.getvalue()
 
 
@@ -194,7 +207,8 @@ def _to_parquet(columns: Mapping[str, str], rows: list[Mapping[str, Any]]) -> by
         from pyarrow import parquet
     except ImportError as error:
         raise MissingExtraError("pyarrow", "a Parquet file") from error
-    types = {"string": pyarrow.string(), "json": pyarrow.string(), "double": pyarrow.float64()}
+    types = {"string": pyarrow.string(), "json": pyarrow.string()}
+    types |= {"double": pyarrow.float64(), "integer": pyarrow.int64()}
     arrays = [
         pyarrow.array([_flat(row[name], kind) for row in rows], types[kind])
         for name, kind in columns.items()

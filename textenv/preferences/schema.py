@@ -92,12 +92,15 @@ def connect(path: Path) -> sqlite3.Connection:
         RatingsError: the file is none of ours, is of a newer version, or cannot be written.
     """
     with explained(path, "was not opened"):
+        with contextlib.suppress(OSError):  # SQLite says better why not
+            path.touch(mode=0o600)  # a new one is its owner's alone; one that is there stays
         connection = sqlite3.connect(
             path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False
         )
         try:
             connection.row_factory = sqlite3.Row
-            _version(connection, path)  # before anything is changed
+            _refuse_foreign(connection, path)  # before anything is changed
+            _version(connection, path)
             _set_up(connection, path)
             _migrate(connection, path)
         except BaseException:
@@ -117,6 +120,19 @@ def transaction(connection: sqlite3.Connection) -> Iterator[sqlite3.Connection]:
         if connection.in_transaction:  # a full disk has rolled back already
             connection.execute("ROLLBACK")
         raise
+
+
+@contextlib.contextmanager
+def savepoint(connection: sqlite3.Connection) -> Iterator[None]:
+    """Inside a transaction write all of a block or, at an error, nothing of it."""
+    connection.execute("SAVEPOINT block")
+    try:
+        yield
+    except BaseException:
+        connection.execute("ROLLBACK TO block")
+        raise
+    finally:
+        connection.execute("RELEASE block")
 
 
 @contextlib.contextmanager
@@ -161,7 +177,6 @@ def _set_up(connection: sqlite3.Connection, path: Path) -> None:
     while True:
         try:
             if connection.execute("PRAGMA journal_mode").fetchone()[0] != "wal":
-                _refuse_foreign(connection, path)
                 connection.execute("PRAGMA journal_mode = WAL")
             return
         except sqlite3.OperationalError as error:

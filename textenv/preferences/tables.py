@@ -118,9 +118,11 @@ def add_rating(
         raise ValueError(f"no {kind} to rate has the number {question!r}")
     by = identified(connection, "raters", pseudonym=rater)
     if key is not None:
-        sent = known(connection, "ratings", rater=by, key=key)
+        sent = known(connection, "ratings", rater=by, key=key, question=question)
         if sent is not None:
             return sent
+        if known(connection, "ratings", rater=by, key=key) is not None:
+            raise ValueError(f"the key {key!r} names another answer of {rater!r}: take a new one")
     if known(connection, "ratings", rater=by, question=question, undone=0) is not None:
         raise AlreadyRatedError(
             f"{rater!r} has answered the {kind} {question} already, and that answer stands: undo "

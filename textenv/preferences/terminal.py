@@ -38,7 +38,7 @@ def rate_in_terminal(
         output: Shows a text.
 
     Returns:
-        How many answers were kept; undone ones count less.
+        How many answers there are more than before: each that was undone counts one less.
 
     Raises:
         ValueError: nobody has this code.

@@ -1,18 +1,18 @@
 """Rewards: what a text is worth. Plain callables, combined with + and *, named in a registry."""
 
 from textenv.rewards.base import Reward
-from textenv.rewards.blocklist import BlocklistPenalty, blocklist
 from textenv.rewards.classifier import Classifier
 from textenv.rewards.combine import Combined
+from textenv.rewards.compared import PreferenceReward, preference
 from textenv.rewards.convert import RewardLike, as_reward, get
 from textenv.rewards.edits import EditDistance, EditSimilarity, edit_distance, edit_similarity
+from textenv.rewards.filters import BlocklistPenalty, Toxicity, blocklist, toxicity
 from textenv.rewards.fluency import Perplexity, perplexity
 from textenv.rewards.function import FunctionReward
-from textenv.rewards.judge import JudgeReward, judge
+from textenv.rewards.judged import JudgeReward, judge
 from textenv.rewards.learned import LearnedReward
 from textenv.rewards.lexicon import Sentiment, sentiment
 from textenv.rewards.overlap import Rouge, TokenF1, rouge, token_f1
-from textenv.rewards.preference import PreferenceReward, preference
 from textenv.rewards.reading import Readability, readability
 from textenv.rewards.registry import names, register
 from textenv.rewards.scoring import Scorer, Scores, Texts
@@ -27,7 +27,6 @@ from textenv.rewards.text import (
     regular_expression,
     zero,
 )
-from textenv.rewards.toxicity import Toxicity, toxicity
 from textenv.rewards.translation import Bleu, ChrF, bleu, chrf
 from textenv.rewards.variety import (
     DistinctN,

@@ -89,15 +89,17 @@ class LoopConfig:
     scripted: ScriptedConfig = field(default_factory=ScriptedConfig)
     """How a scripted rater errs."""
     raters_per_pair: int = 1
-    """How many people see each pair."""
+    """How many people compare each pair. What somebody skips or flags is asked of one more."""
     enough: float = 1.0
-    """The share of a round's pairs that people must have answered before the loop goes on."""
+    """The share of a round's pairs that people must be done with before the loop goes on."""
     serve: bool = False
     """Show people the page and wait for them, in place of stopping until they are done."""
 
     # Learn.
     reward_model: RewardModelConfig = field(default_factory=RewardModelConfig)
-    """How the reward model is trained; its seed follows from the loop's."""
+    """How the reward model is trained; its seed follows from the loop's. With epsilon, each round's
+    model spends that much, and learns from the earlier rounds' comparisons again: summary.md adds
+    it up."""
     begin: Begin = "previous"
     """From which policy a round's training begins; the KL is always that to the starting one."""
     tokens: int = 40_000
@@ -120,6 +122,8 @@ class LoopConfig:
                 raise ValueError(f"expected {name} ≥ 1, got {getattr(self, name)}")
         if self.samples < 2:
             raise ValueError(f"a pair needs samples ≥ 2 texts of a prompt, got {self.samples}")
+        if not 0 <= self.toxicity <= 1:
+            raise ValueError(f"expected toxicity, a probability, in 0 … 1, got {self.toxicity}")
         for name, kind in (("opponent", Opponent), ("begin", Begin)):
             if getattr(self, name) not in get_args(kind):
                 raise UnknownNameError(f"setting of {name}", getattr(self, name), get_args(kind))

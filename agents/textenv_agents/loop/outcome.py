@@ -10,12 +10,12 @@ class Waiting(NamedTuple):
     """People have not rated enough yet.
 
     round: Its number.
-    answered: Pairs that as many people as should have answered; skipping is an answer too.
+    done: Pairs of which enough has been said; see `rating.people_left`.
     wanted: Pairs that must be.
     """
 
     round: int
-    answered: int
+    done: int
     wanted: int
 
 
@@ -45,7 +45,7 @@ def what_to_do(outcome: Outcome) -> str:
     each = outcome.raters_per_pair
     several = f" --raters-per-pair {each}" if each > 1 else ""
     return (
-        f"round {waiting.round} waits for people: {waiting.answered} of {waiting.wanted} pairs are "
+        f"round {waiting.round} waits for people: {waiting.done} of {waiting.wanted} pairs are "
         f"compared\n  textenv rate {folder}{several}\n    shows them the next pairs\n"
         f"  textenv loop --resume {folder}\n    goes on when they are done"
     )

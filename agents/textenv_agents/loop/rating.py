@@ -71,11 +71,21 @@ def ask(database: Database, number: int, samples: Sequence[Sample], limit: int) 
 
 
 def people_left(config: LoopConfig, database: Database, number: int) -> Waiting | None:
-    """What people still have to do in a round; None: enough is done."""
+    """What people still have to do in a round; None: enough is done.
+
+    A pair is done when `raters_per_pair` people have given a verdict. A pair that somebody skips or
+    flags is asked of others first, as far as more people rate this round: it is done when one more
+    than `raters_per_pair` have answered it, or all who rate if they are no more than that. So a
+    round ends, whatever nobody wants to judge.
+    """
     asked = {pair.id for pair in database.pairs(number)}
-    answers = Counter(
-        answer.question for answer in database.answers(number) if answer.question in asked
+    answers = [answer for answer in database.answers(number) if answer.question in asked]
+    needed, people = config.raters_per_pair, len({answer.rater for answer in answers})
+    seen = Counter(answer.question for answer in answers)
+    verdicts = Counter(
+        answer.question for answer in answers if answer.answer not in ("skip", "flag")
     )
-    answered = sum(count >= config.raters_per_pair for count in answers.values())
+    looks = min(needed + 1, max(needed, people))
+    done = sum(verdicts[pair] >= needed or seen[pair] >= looks for pair in asked)
     wanted = max(1, round(config.enough * len(asked)))
-    return None if answered >= wanted else Waiting(number, answered, wanted)
+    return None if done >= wanted else Waiting(number, done, wanted)

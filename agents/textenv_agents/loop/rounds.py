@@ -17,6 +17,7 @@ from typing import Any
 from textenv.models import LanguageModel
 from textenv.preferences import Comparison, Rater
 from textenv.preferences.database import Database, rate_all
+from textenv.preferences.reward_model.features import make_features
 from textenv_agents.loop.config import LoopConfig
 from textenv_agents.loop.folder import LoopError, LoopFolder, RoundFolder, read_lines, write_lines
 from textenv_agents.loop.learning import train_policy, train_reward_model
@@ -41,14 +42,17 @@ def loop(config: LoopConfig, *, say: Say = lambda _: None, progress_bar: bool = 
 
     Raises:
         FileExistsError: the folder is there and not empty.
-        UnknownNameError: the rater, or a part of the environment, has a name that nobody knows.
+        UnknownNameError: the rater, the reward model's features, or a part of the environment have
+            a name that nobody knows.
         LoopError: the policy writes no two different texts, or there are too few comparisons.
     """
     name = f"loop-{config.env.split('/')[-1]}-seed-{config.seed}"
     if config.lm is not None and Path(config.lm).exists():  # found from everywhere
         config = replace(config, lm=str(Path(config.lm).resolve()))
     world = World(config)
-    find_rater(config, world)  # before anything is written: an unknown one leaves no folder
+    # Before anything is written or rated: what nobody knows leaves no folder, and costs no ratings.
+    find_rater(config, world)
+    make_features(config.reward_model)
     folder = LoopFolder.create(config.folder or Path("runs") / name, config)
     return Loop(folder, world, say, progress_bar).run()
 
@@ -161,7 +165,8 @@ class Loop:
         with Database(self.folder.ratings) as database:
             ask(database, number, samples, self.config.pairs)
             if self.rater is not None:
-                self.say(f"round {number}: {self.rater.name} compares {self.config.pairs} pairs")
+                count = len(database.pairs(number))
+                self.say(f"round {number}: {self.rater.name} compares {count} pairs")
                 rate_all(database, self.rater, number)
             waiting = people_left(self.config, database, number) if self.rater is None else None
             if waiting is not None and self.config.serve:

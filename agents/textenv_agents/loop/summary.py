@@ -38,7 +38,7 @@ def write_summary(loop: LoopFolder, rounds: Rounds) -> None:
         json.dumps({"env": env, "rater": rater, "rounds": list(rounds)}, indent=1),
     )
     judge = rounds[-1].get("win_rate_by", rater)
-    text = f"# {title}\n\n{table(rounds)}\n\n{_NOTES.format(judge=judge)}"
+    text = f"# {title}\n\n{table(rounds)}\n\n{_NOTES.format(judge=judge)}{_privacy(rounds)}"
     replace_file(loop.path / "summary.md", text)
     replace_file(loop.path / "loop.png", picture(rounds, title))
 
@@ -91,6 +91,20 @@ def picture(rounds: Rounds, title: str) -> bytes:
     # Without the version of matplotlib in it: the same numbers are the same file.
     figure.savefig(data, dpi=120, format="png", metadata={"Software": None})
     return data.getvalue()
+
+
+def _privacy(rounds: Rounds) -> str:
+    """What the reward models together tell of one comparison; "" without epsilon=."""
+    spent = [numbers["reward_model"]["privacy"] for numbers in rounds[1:]]
+    if not spent or spent[0] is None:
+        return ""
+    epsilon, delta = (sum(each[name] for each in spent) for name in ("epsilon", "delta"))
+    return (
+        f"\nDifferential privacy: a comparison of the first round was learned from in each round, so "
+        f"that all reward models together keep ε = {epsilon:.3f} at δ = {delta:.3g} for it: the sums "
+        "of theirs. They and the policies may be shown; ratings.sqlite, comparisons.jsonl and a win "
+        "rate that people's ratings decide may not.\n"
+    )
 
 
 def _line(numbers: dict[str, Any]) -> list[str]:

@@ -168,6 +168,7 @@ class Handler(BaseHTTPRequestHandler):
             raise RequestError(f"expected a body of up to {LARGEST_BODY} bytes, got {length!r:.20}")
         try:
             body = json.loads(self.rfile.read(int(length)))
+            json.dumps(body, ensure_ascii=False).encode()  # half a surrogate pair is no text
         except (ValueError, RecursionError) as error:
             raise RequestError(f"the body is no JSON: {error}") from error
         if not isinstance(body, dict):
@@ -182,7 +183,9 @@ class Handler(BaseHTTPRequestHandler):
         data = json.dumps(content).encode()
         cookie = None
         if rater is not None:
-            cookie = f"{self.server.cookie}={rater}; Path=/; Max-Age={YEAR}; {_CLOSED}"
+            # Only under the secret: another server on this machine shall not be told the code.
+            where = f"Path=/{self.server.address.token}/"
+            cookie = f"{self.server.cookie}={rater}; {where}; Max-Age={YEAR}; {_CLOSED}"
         self._send(data, "application/json", status, cookie)
 
     def _refuse(self, status: int, message: str) -> None:

@@ -51,9 +51,13 @@ class Lock:
         """Hold the lock; give the last address, or a new one without a port.
 
         Raises:
-            RatingsError: another process serves a page on this database.
+            RatingsError: another process serves a page on this database, or the file cannot be
+                opened.
         """
-        descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o600)
+        try:
+            descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o600)
+        except OSError as error:
+            raise RatingsError(f"the page needs a file beside its database: {error}") from error
         with os.fdopen(descriptor, "r+", encoding="utf-8") as file:
             known = _read(file.read())
             if not _locks(file.fileno()):

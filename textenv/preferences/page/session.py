@@ -60,8 +60,10 @@ class Session:
                 "tie", "skip", "flag" or a number of the scale; "key", a text that names the answer.
         """
         question, answer, key = (body.get(name) for name in ("question", "answer", "key"))
-        if type(question) is not int or not isinstance(key, str) or not 8 <= len(key) <= 80:
-            raise RequestError('expected "question", a number, and "key", a text of 8 … 80')
+        if type(question) is not int or not 0 < question < 2**63:  # SQLite's integers
+            raise RequestError(f'expected "question", a number of one, got {question!r:.40}')
+        if not isinstance(key, str) or not 8 <= len(key) <= 80:
+            raise RequestError(f'expected "key", a text of 8 … 80, got {key!r:.90}')
         try:
             if body.get("kind") == "pair":
                 left = first_is_left(self.database.salt, question, rater)

@@ -58,10 +58,20 @@ def make_features(config: Any, prompts: Sequence[str] = (), texts: Sequence[str]
 
     Raises:
         UnknownNameError: no features of that name.
+        ValueError: a hidden layer on top of counts.
     """
+    features = _named(config, release(config.features), prompts, texts)
+    if config.hidden_units and features.sparse:
+        raise ValueError(
+            f"hidden_units= needs an encoder or a language model, not {features.name!r}, whose many "
+            "columns a linear head weighs"
+        )
+    return features
+
+
+def _named(config: Any, wanted: Any, prompts: Sequence[str], texts: Sequence[str]) -> Features:
     from textenv.preferences.reward_model.counts import HashedCounts, TfIdf
 
-    wanted = release(config.features)
     if isinstance(wanted, Features):
         return wanted
     name, _, rest = wanted.partition(":") if isinstance(wanted, str) else ("hidden", "", "")

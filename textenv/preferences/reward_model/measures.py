@@ -76,7 +76,8 @@ def calibration(
         groups: [m], the number of each row's prompt; the interval is over them.
     """
     confidence = np.maximum(probabilities, 1 - probabilities)
-    observed = np.where(probabilities >= 0.5, labels, 1 - labels)
+    observed = np.where(probabilities > 0.5, labels, 1 - labels)
+    observed[probabilities == 0.5] = 0.5  # it prefers neither
     number = np.minimum(((confidence - 0.5) * 2 * BINS).astype(np.int64), BINS - 1)
     return _binned(confidence, observed, number, groups)
 

@@ -4,21 +4,22 @@ The promise, (ε, δ)-differential privacy, is for **one row**: one comparison o
 taken away. Who gave several rows is protected for each of them, not for all together. What it
 covers is everything that is made of the private rows: the heads. So nothing else may come of them:
 no vocabulary, no standardising, no early stopping, no validation figures, no first guess of the
-bias; and the number of rows counts as known. Noise from a known seed is no noise, so it comes from
-the operating system unless a test asks for a seed. Not defended against: attacks on floating-point
-noise (Mironov 2012), and who can watch the training.
+bias; and the number of rows counts as known. Noise from a seed that can be guessed is no noise, so
+the seed has 128 bits of the operating system's unless a test gives one: torch's own generators keep
+32 bits of a seed, which can all be tried. Not defended against: attacks on floating-point noise
+(Mironov 2012), and who can watch the training.
 
 Abadi et al. 2016, https://arxiv.org/abs/1607.00133; Mironov 2017, https://arxiv.org/abs/1702.07476.
 """
 
 from __future__ import annotations
 
-import secrets
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -91,9 +92,7 @@ def fit_privately(
                 f"{config.epsilon}, which is less than can be shown at δ = {delta:.3g}: take a "
                 "larger epsilon or a larger delta"
             ) from error
-        generator = torch.Generator().manual_seed(
-            secrets.randbits(63) if config.noise_seed is None else config.noise_seed
-        )
+        generator = np.random.default_rng(config.noise_seed)
         heads = [
             _fit(rows, objective, config, steps, rate, noise, generator, accountant)
             for _ in range(config.ensemble)
@@ -110,11 +109,18 @@ def _fit(
     steps: int,
     rate: float,
     noise: float,
-    generator: torch.Generator,
+    generator: np.random.Generator,
     accountant: Any,
 ) -> Head:
     from opacus.grad_sample import GradSampleModule
     from opacus.optimizers import DPOptimizer
+
+    class Optimiser(DPOptimizer):  # type: ignore[misc]
+        def add_noise(self) -> None:
+            """As Opacus does it, but from a generator whose seed cannot be guessed."""
+            for parameter in self.params:
+                drawn = generator.normal(0, noise * config.clip, parameter.summed_grad.shape)
+                parameter.grad = parameter.summed_grad + torch.as_tensor(drawn).float()
 
     pairs = isinstance(objective, Pairs)
     width = rows.shape[1] if isinstance(rows, Tensor) else rows.width
@@ -124,18 +130,17 @@ def _fit(
             parameter.zero_()
     model = GradSampleModule(linear, loss_reduction="sum")  # as the losses are added up below
     count = len(objective[0])
-    optimiser = DPOptimizer(
+    optimiser = Optimiser(
         # The penalty is on the weights alone, not on the data, so it costs no privacy.
         torch.optim.Adam(linear.parameters(), config.learning_rate, weight_decay=config.l2 / count),
         noise_multiplier=noise,
         max_grad_norm=config.clip,
         expected_batch_size=rate * count,
-        generator=generator,
     )
     optimiser.attach_step_hook(accountant.get_optimizer_hook_fn(rate))
     average = Head(width)
     for step in range(steps):
-        chosen = torch.nonzero(torch.rand(count, generator=generator) < rate)[:, 0]
+        chosen = torch.as_tensor(np.flatnonzero(generator.random(count) < rate))
         optimiser.zero_grad()
         _losses(model, rows, objective.rows(chosen)).sum().backward()
         optimiser.step()

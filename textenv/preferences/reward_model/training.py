@@ -150,11 +150,6 @@ def _fit(
     centre, scale = _spread(rows, _texts_of(train_on), features)
     if isinstance(rows, Tensor):
         rows = (rows - centre) / scale
-    if config.hidden_units and features.sparse:
-        raise ValueError(
-            f"hidden_units= needs an encoder or a language model, not {features.name!r}, whose "
-            f"{features.width:,} columns a linear head weighs"
-        )
     fitted = []
     for number in range(config.ensemble):
         generator = torch.Generator().manual_seed(config.seed + number)
