@@ -10,7 +10,7 @@ import pytest
 from tests import filtering
 from textenv import Task, exact
 from textenv.errors import TextenvError
-from textenv.filters import Blocklist, allowed_by
+from textenv.filters import Blocklist, allowed_by, tricks
 from textenv.filters.guard import Guard
 from textenv.rewards import length, zero
 from textenv.vocabulary import (
@@ -164,6 +164,31 @@ def test_random_texts_in_bytes(kind):
 
 def _ids(task, state):
     return filtering.mdp.text_ids(task.rules, state.tokens[0])
+
+
+OUTSIDE = {
+    "a star for a letter",
+    "letters twice",
+    "digits for letters",
+    "letters of other alphabets",
+    "symbols and emoji between letters",
+    "letters in squares",
+    "another spelling",
+    "backwards",
+}
+
+
+@pytest.mark.parametrize("trick", tricks.TRICKS, ids=lambda trick: trick.name)
+def test_the_list_of_tricks_says_what_the_mask_does(trick):
+    prompt, _, text = trick.text.rpartition("|")
+    task = make(CharacterVocabulary(sorted({*prompt, *text})), [prompt], len(text))
+    guard = Guard(task, Blocklist([trick.pattern]))
+    state = filtering.mdp.initial(task.rules, task.prompt_table)
+    refused = False
+    for token in task.vocabulary.encode(text):
+        refused |= not guard.allowed(state)[0, token]
+        state = filtering.mdp.transition(task.rules, state, np.array([token]))
+    assert refused == tricks.caught(trick) == (trick.name not in OUTSIDE)
 
 
 def test_where_only_the_end_is_left_it_is_forced():

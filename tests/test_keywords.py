@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import copy
+import importlib
 import json
 import pickle
+import pkgutil
 from functools import partial
 
 import gymnasium as gym
@@ -193,6 +195,20 @@ def test_rooms_are_found_without_importing_them():
     assert textenv.models.load
     with pytest.raises(AttributeError, match="nothing_here"):
         _ = textenv.nothing_here
+
+
+@pytest.mark.parametrize(
+    "room",
+    [
+        *("actions", "evaluate", "filters", "judges", "metrics", "models", "preferences"),
+        *("rewards", "sources", "tasks", "testing"),
+    ],
+)
+def test_no_file_is_hidden_by_what_it_holds(room):
+    package = importlib.import_module(f"textenv.{room}")
+    for file in pkgutil.iter_modules(package.__path__):
+        module = importlib.import_module(f"textenv.{room}.{file.name}")
+        assert getattr(package, file.name) is module
 
 
 def test_an_empty_prompt_of_a_model_with_a_start_token():

@@ -9,10 +9,10 @@ import pytest
 import torch
 
 from tests.loops import AGENT, ENV, WORDS, assert_same_loop, numbers, settings
-from textenv.errors import TextenvError, UnknownNameError
+from textenv.errors import TextenvError
 from textenv.models import load
 from textenv.preferences.database import Database
-from textenv.preferences.reward_model import RewardModel
+from textenv.preferences.reward_model import RewardModel, RewardModelConfig
 from textenv_agents.cli import main
 from textenv_agents.loop import (
     LoopConfig,
@@ -281,6 +281,7 @@ def test_damaged_files(tmp_path):
         ({"raters_per_pair": 2}, "is about people"),
         ({"enough": 0.0}, "expected enough"),
         ({"seed": -1}, "expected seed ≥ 0"),
+        ({"toxicity": 7.0}, "expected toxicity, a probability"),
         ({"device": "cuda"}, "moves the model of lm="),
         ({"agent": replace(AGENT, seed=1)}, "leave agent.seed out"),
     ],
@@ -290,11 +291,45 @@ def test_settings_that_do_not_fit(changes, message, tmp_path):
         settings(tmp_path, **changes)
 
 
-@pytest.mark.parametrize("rater", ["persons", "scripted:lenght", "judge:nobody-has-this-judge"])
-def test_raters_that_nobody_knows(rater, tmp_path):
-    with pytest.raises((UnknownNameError, TextenvError)):
+@pytest.mark.parametrize(
+    ("rater", "message"),
+    [
+        ("peopel", "Did you mean 'people'"),
+        ("scripted:lenght", "Did you mean 'length'"),
+        ("judge:nobody-has-this-judge", "no language model"),
+        ("scripted:{length", "is no JSON"),
+    ],
+)
+def test_raters_that_nobody_knows(rater, message, tmp_path):
+    with pytest.raises((TextenvError, ValueError), match=message):
         loop(settings(tmp_path / "run", rater=rater))
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("learned", "message"),
+    [
+        ({"features": "tfid"}, "no kind of features is called 'tfid'"),
+        ({"features": "hidden:nobodys-model"}, "no language model"),
+        ({"hidden_units": 3}, "needs an encoder or a language model"),
+    ],
+)
+def test_reward_models_that_cannot_be_trained_cost_no_ratings(learned, message, tmp_path):
+    config = settings(tmp_path / "run", rater="people", reward_model=RewardModelConfig(**learned))
+    with pytest.raises(ValueError, match=message):
+        loop(config)
+    assert not (tmp_path / "run").exists()
+
+
+def test_what_privacy_costs_adds_up_over_the_rounds(tmp_path):
+    private = RewardModelConfig(epsilon=8.0, epochs=2)
+    outcome = loop(settings(tmp_path / "run", texts=20, reward_model=private))
+    spent = [each["reward_model"]["privacy"] for each in outcome.rounds[1:]]
+    assert len(spent) == 2
+    summary = (tmp_path / "run/summary.md").read_text("utf-8")
+    assert f"ε = {spent[0]['epsilon'] + spent[1]['epsilon']:.3f}" in summary
+    # δ is half of one over the comparisons: 60, then 120.
+    assert f"δ = {1 / 120 + 1 / 240:.3g}" in summary
 
 
 def test_an_environment_without_a_reward_has_no_true_one(tmp_path):

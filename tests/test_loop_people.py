@@ -17,6 +17,7 @@ from textenv.preferences.scripted import ScriptedRater
 from textenv.rewards import word_preference
 from textenv_agents.cli import main
 from textenv_agents.loop import LoopError, loop, people, resume, what_to_do
+from textenv_agents.loop.rating import people_left
 
 LIKES = word_preference({"good": 1.0, "great": 1.0, "bad": -1.0, "awful": -1.0})
 
@@ -68,6 +69,34 @@ def test_skipped_pairs_are_answered_and_not_learned_from(tmp_path):
     rate(folder, ["one"], 34)
     assert resume(folder).waiting is None
     assert numbers(folder)[1]["comparisons"] == 34
+
+
+def test_what_one_person_skips_is_asked_of_another_first(tmp_path):
+    folder = tmp_path / "run"
+    loop(settings(folder, rater="people", rounds=1, pairs=40, texts=20))
+    with Database(folder / "ratings.sqlite") as database:
+        skipped = database.next_pair("one")
+        database.rate_pair(skipped, "one", "skip")
+        flagged = database.next_pair("one")
+        database.rate_pair(flagged, "one", "flag")
+    rate(folder, ["one"], 19)
+    rate(folder, ["two"], 100)  # who sees those two as well
+    assert resume(folder).waiting is None
+    assert numbers(folder)[1]["comparisons"] == 40
+
+
+def test_a_round_waits_for_one_more_where_two_people_rate(tmp_path):
+    folder = tmp_path / "run"
+    config = settings(folder, rater="people", rounds=1, pairs=40, texts=20)
+    loop(config)
+    with Database(folder / "ratings.sqlite") as database:
+        first, second = database.pairs(1)[:2]
+        database.rate_pair(first, "one", "skip")
+        database.rate_pair(second, "two", "better")
+        rate(folder, ["one"], 100)
+        assert people_left(config, database, 1) == (1, 39, 40)
+        database.rate_pair(first, "two", "skip")  # nobody has an opinion: it is done
+        assert people_left(config, database, 1) is None
 
 
 def test_when_nobody_has_an_opinion(tmp_path):

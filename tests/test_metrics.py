@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from textenv.metrics import bootstrap_interval, interquartile_mean
+from textenv.metrics import bootstrap_interval, interquartile_mean, mean_interval
 
 
 def test_interquartile_mean_leaves_out_a_quarter_on_each_side():
@@ -52,3 +52,12 @@ def test_what_has_no_mean_is_refused(values):
         interquartile_mean(values)
     with pytest.raises(ValueError, match="at least one finite number"):
         bootstrap_interval(values, interquartile_mean, np.random.default_rng(0))
+
+
+@pytest.mark.parametrize("setting", [{"confidence": 95}, {"confidence": -1}, {"resamples": 0}])
+def test_intervals_that_are_none_are_refused(setting):
+    # confidence=-1 would turn the interval round.
+    with pytest.raises(ValueError, match=r"0 < confidence < 1, as in 0\.95, and resamples ≥ 1"):
+        mean_interval([1.0, 2.0], **setting)
+    with pytest.raises(ValueError, match="0 < confidence < 1"):
+        bootstrap_interval([1.0, 2.0], np.mean, np.random.default_rng(0), **setting)

@@ -238,3 +238,36 @@ def test_what_is_refused():
     ):
         with pytest.raises(ValueError, match=message):
             ask()
+
+
+@pytest.mark.parametrize(
+    "metric",
+    [
+        lambda texts: metrics.length(texts),
+        lambda texts: metrics.rouge(texts, ["a"] * len(texts)),
+        lambda texts: metrics.corpus_bleu(texts, ["a"] * len(texts)),
+        lambda texts: metrics.self_bleu(texts),
+        lambda texts: metrics.perplexity(texts),
+    ],
+)
+def test_texts_are_a_list_of_texts(metric):
+    with pytest.raises(ValueError, match=r"list of texts, got one: write \['a film'\]"):
+        metric("a film")  # each character would be a text
+    with pytest.raises(ValueError, match="list of texts, but number 1 is None"):
+        metric(["a film", None])
+
+
+def test_lists_that_are_none():
+    with pytest.raises(ValueError, match=r"got one text: write \['a film'\]"):
+        metrics.distinct_n("a film")
+    with pytest.raises(ValueError, match=r"must be an integer ≥ 1, got 0"):
+        metrics.distinct_n(["a film"], 0)
+    with pytest.raises(ValueError, match="no texts have no mean"):
+        metrics.length([])
+    with pytest.raises(ValueError, match="list of texts, got one: write"):
+        metrics.rouge(["a"], "a", prompts="b")
+    # A keyword that is misspelt is taken for a column, and says so.
+    with pytest.raises(ValueError, match="expected tokenise= to be a list of 1 values, a column"):
+        metrics.bleu(["a"], ["a"], tokenise="zh")
+    with pytest.raises(ValueError, match="expected reference= to be a list of 1 values"):
+        metrics.rouge(["a"], "a")

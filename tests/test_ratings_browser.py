@@ -69,6 +69,20 @@ def test_a_whole_session(visit, path):
     page.wait("finished")
 
 
+def test_a_reviewer_removes_and_puts_back(visit, path):
+    add(path, ("bad prompt", "bad", "worse"), flagged="listed word")
+    page = visit().open("results.html")
+    page.page.click("text=Remove")
+    page.page.wait_for_selector("text=Removed: nobody is asked")
+    page.open(state="finished")
+    page.open("results.html")
+    page.page.click("text=Review again")
+    page.page.click("text=Fine")
+    page.page.wait_for_selector("text=Reviewed: fine.")
+    page.open()
+    assert page.text("#prompt") == "bad prompt"
+
+
 def test_a_double_click_is_one_answer(visit, path):
     add(path, *numbered(3))
     page = visit(hurry=False).open()

@@ -230,6 +230,45 @@ def test_texts_are_queued_beside_pairs(database):
     ]
 
 
+# What is reviewed
+
+
+def test_a_reviewer_says_fine_or_removes(database):
+    (plain,) = database.add_pairs(1, pairs(1))
+    flagged = [NewPair("q", f"x{i}", "y", "new", "old", flagged="listed word") for i in range(2)]
+    one, two = database.add_pairs(1, flagged)
+    (text,) = database.add_texts(1, [NewText("q", "x1", "new")])
+    database.rate_pair(one, "ann", "better")
+    database.rate_text(text, "ann", "flag")
+    database.rate_text(text, "bob", 3)
+    assert [(f.question.id, f.review) for f in database.flagged()] == [
+        (one, None), (two, None), (text, None)]  # fmt: skip
+    database.review(two, "fine")  # is asked like any other now
+    assert asked(database, "cy", 2) == [one, plain, two]
+    database.review(one, "removed")
+    database.review(text, "removed")
+    assert [(f.question.id, f.raters, f.review) for f in database.flagged()] == [
+        (one, 0, "removed"), (two, 0, "fine"), (text, 1, "removed")]  # fmt: skip
+    assert asked(database, "dee", 3) == [plain, two]
+    assert database.next_text("dee") is None
+    assert [pair.id for pair in database.pairs()] == [plain, two]
+    assert {each.question for each in database.answers()} == {plain, two}
+    assert database.texts() == database.ratings() == []
+    assert len(database.comparisons()) == 4
+    assert rate_all(database, ScriptedRater("repetition")) == 2
+    assert database.add_pairs(1, [NewPair("q", "x0", "y", "new", "old")]) == [one]  # it stays so
+    database.review(one, None)  # all is there again
+    assert [each.rater for each in database.comparisons() if each.first == "x0"] == ["ann", "cy"]
+
+
+def test_reviews_that_are_none_are_refused(database):
+    with pytest.raises(ValueError, match="nothing to rate has the number 9"):
+        database.review(9, "fine")
+    (pair,) = database.add_pairs(1, pairs(1))
+    with pytest.raises(ValueError, match='expected "fine", "removed" or None, got \'bad\''):
+        database.review(pair, "bad")
+
+
 def test_a_round_can_be_asked_alone(database):
     database.add_pairs(1, pairs(1))
     database.add_round(2)

@@ -13,6 +13,7 @@ import pytest
 from tests.ratings_client import Browser, browser, path, server  # noqa: F401 (fixtures)
 from textenv.preferences.database import Database, RatingsError
 from textenv.preferences.page import PageServer, serve
+from textenv.preferences.page.lock import Address, Lock
 
 # Who is let in
 
@@ -201,6 +202,8 @@ def test_what_cannot_be_served_is_an_error(path, tmp_path):
     lock.mkdir()
     with pytest.raises(RatingsError, match="needs a file beside its database"):
         PageServer(path)
+    with pytest.raises(RatingsError, match=r"sqlite\.page' cannot be written"):
+        Lock(path).write(Address(1, "x"))
 
 
 def test_serve_says_where_and_ends_quietly(path, monkeypatch):

@@ -114,6 +114,13 @@ def test_there_must_be_something_to_export(path, tmp_path):
     assert not (tmp_path / "out.jsonl").exists()
 
 
+def test_a_file_that_cannot_be_written_is_named(path, tmp_path):
+    with Database(path) as database:
+        database.rate_pair(1, "ann", "tie")
+        with pytest.raises(TextenvError, match=r"nowhere/out\.csv' cannot be written: .*No such"):
+            database.export(tmp_path / "nowhere" / "out.csv")
+
+
 # In
 
 

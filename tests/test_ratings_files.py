@@ -67,8 +67,10 @@ def test_an_old_file_is_taken_to_todays_version(tmp_path):
         assert pair.second == "c"
         database.rate_pair(pair, "calm-heron-4821", "tie", key="k", first_left=True)
         assert database.answers()[1].first_left is True
+        database.review(pair, "removed")
+        assert [each.second for each in database.pairs()] == ["b"]
     connection = sqlite3.connect(path)
-    assert connection.execute("PRAGMA user_version").fetchone() == (2,)
+    assert connection.execute("PRAGMA user_version").fetchone() == (3,)
     assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
     connection.close()
 
@@ -80,7 +82,7 @@ def test_a_newer_file_is_refused_and_stays_as_it_is(tmp_path):
                              "PRAGMA user_version = 7")  # fmt: skip
     connection.close()
     before = path.read_bytes()
-    with pytest.raises(RatingsError, match=r"version 7, written by a newer textenv.* up to 2"):
+    with pytest.raises(RatingsError, match=r"version 7, written by a newer textenv.* up to 3"):
         Database(path)
     assert path.read_bytes() == before
     assert [each.name for each in tmp_path.iterdir()] == ["new.sqlite"]

@@ -143,6 +143,19 @@ def test_results_name_nobody(browser):
     assert results["agreement"]["alpha"] is None
 
 
+def test_what_was_flagged_is_reviewed(browser, path):
+    _, state = browser.post("state")
+    browser.rate(state, "flag", "some good key")
+    pair = state["question"]["id"]
+    status, results = browser.post("review", question=pair, review="removed")
+    assert (status, results["flagged"][0]["review"]) == (200, "removed")
+    with Database(path) as database:
+        assert pair not in [each.id for each in database.pairs()]
+    for wrong in ({"question": 99}, {"question": None}, {"review": "gone"}, {"review": [1]}):
+        assert browser.post("review", **{"question": pair, "review": "fine", **wrong})[0] == 400
+    assert browser.post("review", question=pair, review=None)[1]["flagged"][0]["review"] is None
+
+
 def test_a_full_disk_is_no_answer_but_the_page_may_try_again(server, browser):
     _, state = browser.post("state")
     database = server.session.database

@@ -128,6 +128,13 @@ def test_ratings_give_ridge_regression(sparse):
     assert head.bias.item() == pytest.approx(expected, abs=1e-6)
 
 
+def shortened(rows):
+    """scikit-learn's rows, each over three times the square root of its length."""
+    table = rows.toarray()
+    lengths = np.linalg.norm(table, axis=1, keepdims=True)
+    return table / (3 * np.sqrt(np.where(lengths > 0, lengths, 1)))
+
+
 def test_trained_ratings_are_scikit_learns_ridge():
     from sklearn.linear_model import Ridge
 
@@ -135,21 +142,23 @@ def test_trained_ratings_are_scikit_learns_ridge():
     values = np.random.default_rng(0).normal(size=12)
     rows = [RatedText(prompt="", text=t, rating=v) for t, v in zip(texts, values)]
     model, _ = train(rows, validation=0, l2=0.5)
-    vectorizer = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True, token_pattern=r"\w+")
-    ridge = Ridge(alpha=0.5).fit(vectorizer.fit_transform(texts), values)
+    vectorizer = TfidfVectorizer(
+        ngram_range=(1, 2), sublinear_tf=True, norm=None, token_pattern=r"\w+"
+    )
+    ridge = Ridge(alpha=0.5).fit(shortened(vectorizer.fit_transform(texts)), values)
     new = ["bad film", "good", "something else"]
     assert model.ratings([""] * 3, new) == pytest.approx(
-        ridge.predict(vectorizer.transform(new)).tolist(), abs=1e-6
+        ridge.predict(shortened(vectorizer.transform(new))).tolist(), abs=1e-6
     )
     scores = np.array(model([""] * 12, texts))
     assert [scores.mean(), scores.std()] == pytest.approx([0, 1], abs=1e-9)
 
 
 def test_tfidf_is_scikit_learns():
-    vectorizer = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True, tokenizer=words,
+    vectorizer = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True, tokenizer=words, norm=None,
                                  token_pattern=None)  # fmt: skip
     features = TfIdf.fitted([""] * len(TEXTS), TEXTS)
-    expected = vectorizer.fit_transform(TEXTS).toarray()
+    expected = shortened(vectorizer.fit_transform(TEXTS))
     names = vectorizer.get_feature_names_out()
     found = dense(features([""] * len(TEXTS), TEXTS), torch.arange(len(TEXTS))).numpy()
     columns = [list(features.idf).index(name) for name in names]
@@ -165,7 +174,8 @@ def test_tfidf_by_hand():
     raw = {"bad": (1 + math.log(2)) * rare, "film": 1.0, "bad film": rare, "film bad": rare}
     length = math.sqrt(sum(value**2 for value in raw.values()))
     by_name = dict(zip(features.idf, row.tolist()))
-    assert by_name == pytest.approx({name: value / length for name, value in raw.items()})
+    expected = {name: value / (3 * math.sqrt(length)) for name, value in raw.items()}
+    assert by_name == pytest.approx(expected)
 
 
 def test_the_most_frequent_grams_are_kept():
@@ -242,6 +252,14 @@ def test_calibration_by_hand():
     assert turned.error.mean == pytest.approx(found.error.mean)
 
 
+def test_a_model_that_knows_nothing_is_calibrated_whichever_text_stands_first():
+    """As in TRL's form, where the first text is always the chosen one."""
+    nothing = np.full(20, 0.5)
+    for labels in (np.ones(20), np.zeros(20)):
+        found = measures.calibration(nothing, labels, np.arange(20))
+        assert found == ((0.0, 0.0, 0.0), ((20, 0.5, 0.5),))
+
+
 def test_perfect_probabilities_are_calibrated():
     generator = np.random.default_rng(0)
     said = generator.random(10_000)
@@ -300,6 +318,17 @@ def test_comparisons_that_all_hang_together_are_taken_apart_and_counted():
         texts = [{text for row in side for text in (data[row].first, data[row].second)}
                  for side in parts[:2]]  # fmt: skip
         assert not texts[0] & texts[1]
+
+
+def test_what_several_people_said_of_one_pair_is_one_group():
+    """All pairs of eight texts, in both orders, hang together: the texts are divided."""
+    data = [
+        Comparison(prompt="", first=a, second=b, label=1, rater=rater)
+        for a in "abcdefgh" for b in "abcdefgh" for rater in ("one", "two") if a != b
+    ]  # fmt: skip
+    found = split(data, 0.4, seed=0)
+    assert len(np.unique(found.groups)) == 8 * 7 / 2
+    assert set(np.bincount(found.groups)) == {4}
 
 
 def test_what_cannot_be_split():

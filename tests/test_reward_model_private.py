@@ -143,6 +143,8 @@ def test_the_card_and_the_folder_say_what_was_promised(tmp_path):
     card = (tmp_path / "README.md").read_text("utf-8")
     assert f"ε = {report.epsilon:.3f}" in card
     assert "one comparison or one" in card
+    assert "chose the epoch" not in card  # what is said of other models is not so of this one
+    assert "Measured on" not in card
     assert "vocabulary.json" not in {path.name for path in tmp_path.iterdir()}
     config = json.loads((tmp_path / "config.json").read_text("utf-8"))
     assert config["report"]["epsilon"] == report.epsilon

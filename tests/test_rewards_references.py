@@ -2,6 +2,7 @@
 
 import math
 import sys
+from itertools import combinations
 
 import gymnasium as gym
 import numpy as np
@@ -22,6 +23,8 @@ from textenv.rewards import (
     rouge,
     token_f1,
 )
+from textenv.rewards.edits import edits
+from textenv.rewards.overlap import common_subsequence
 from textenv.rewards.units import units, words
 from textenv.vocabulary import WordVocabulary
 
@@ -216,8 +219,8 @@ def test_the_best_of_several_right_texts_counts():
 def test_no_right_text_leaves_out_and_a_missing_column_is_an_error(reward):
     assert score(reward, ["a", "b"], [None, "b"])[0] is None
     message = (
-        rf"{reward.name} needs the column 'reference', got \['label'\]: give the task the right "
-        r"texts, as in Task\(…, columns=\{\"reference\": \[…\]\}\)"
+        rf"{reward.name} needs the column 'reference', got \['label'\]: give the right texts "
+        r"with the prompts, as in columns=\{\"reference\": \[…\]\}"
     )
     with pytest.raises(ValueError, match=message):
         reward([""], ["a"], label=["a"])
@@ -231,7 +234,7 @@ def test_a_task_without_the_column_says_what_to_do(reward):
     vocabulary = WordVocabulary(["a", "b"], end="$")
     task = {"name": "t", "vocabulary": vocabulary, "max_tokens": 2, "prompts": ["a", "b"]}
     message = rf"'{reward.name}' needs the columns \['reference'\], the task has \[\]: give the .*"
-    with pytest.raises(ValueError, match=message + r"columns=\{'reference': \[…\]\}\)"):
+    with pytest.raises(ValueError, match=message + r"columns=\{\"reference\": \[…\]\}"):
         Task(**task, reward=reward)
     made = Task(**task, reward=reward, columns={"reference": ["a b", None]})
     assert made.reward is reward
@@ -282,3 +285,33 @@ def test_without_sacrebleu(monkeypatch, name):
     monkeypatch.setitem(sys.modules, "sacrebleu", None)
     with pytest.raises(MissingExtraError, match=r'pip install "textenv\[text\]"'):
         get(name)
+
+
+def edits_by_the_table(one, other):
+    """Levenshtein's table, row by row: what `edits` computes by the bits of integers."""
+    above = list(range(len(other) + 1))
+    for row, unit in enumerate(one, start=1):
+        current = [row]
+        for column, target in enumerate(other):
+            replaced = above[column] + (unit != target)
+            current.append(min(replaced, above[column + 1] + 1, current[column] + 1))
+        above = current
+    return above[-1]
+
+
+def test_edits_and_common_subsequences_of_random_texts():
+    generator = np.random.default_rng(0)
+    for _ in range(2000):
+        sizes = generator.integers(9, size=2)
+        one, other = ("".join(generator.choice(list("ab我"), size=size)) for size in sizes)
+        count = edits_by_the_table(one, other)
+        assert edits(one, other) == edits(other, one) == count
+        common = subsequences(one) & subsequences(other)
+        assert common_subsequence(one, other) == max(map(len, common))
+        assert edits(one.split("a"), other.split("a")) == edits_by_the_table(
+            one.split("a"), other.split("a")
+        )
+
+
+def subsequences(text):
+    return {"".join(part) for n in range(len(text) + 1) for part in combinations(text, n)}

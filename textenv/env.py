@@ -93,8 +93,10 @@ class TextEnv(Assembled, gym.Env):
     | `reward_fault` | rare | 1 where the reward failed and `reward_fault=` is not "raise" |
 
     ## Arguments
-    See `textenv.setup.set_up` for `lm`, `observation`, `action`, `mask`, `info_text`, the fault
-    handling and the task's keywords; `render_mode` is None, "ansi", "human" or "rgb_array".
+    See `textenv.setup.set_up` for `lm`, `observation`, `action`, `mask`, `info_text`,
+    `blocklist`, the fault handling and the task's keywords, among them `prompts` and `columns`,
+    by which you bring prompts of your own with what the reward compares with;
+    `render_mode` is None, "ansi", "human" or "rgb_array".
 
     ## Version History
     * v0: the first version.

@@ -22,7 +22,7 @@ from textenv.filters import Blocklist
 from textenv.filters.guard import Guard
 from textenv.plugins import release
 from textenv.rewards import Scorer
-from textenv.task import Task
+from textenv.task import Task, join_columns
 from textenv.tasks import builder
 
 MASKS = (None, "info", "observation", "method")
@@ -222,8 +222,10 @@ def set_up(
             `info["reward_fault"] = 1`; the library that trains will see the 0).
         fault_reward: What "penalise" pays.
         timeout: Seconds for one call of the reward, which then runs in a worker process.
-        **task_keywords: `reward`, `prompts`, `prompt_length`, `max_tokens`, `end`, and those of
-            the task itself.
+        **task_keywords: `reward`, `prompts`, `columns`, `prompt_length`, `max_tokens`, `end`, and
+            those of the task itself. `columns` is what the reward reads beside the text, one value
+            for each prompt: `prompts=["a fine"], columns={"reference": ["film"]}, reward="bleu"`.
+            Without `prompts` they are added to the task's own.
 
     Raises:
         ValueError: a keyword is unknown, its value is not one of those above, or k is larger than
@@ -271,12 +273,13 @@ def make_task(
         takes = set(inspect.signature(build).parameters)
         given = {**named, **given}
         made = build(**{key: given.pop(key) for key in list(given) if key in takes})
-    common = {"vocabulary", "reward", "prompts", "prompt_length", "max_tokens", "end"}
+    common = {"vocabulary", "reward", "prompts", "columns", "prompt_length", "max_tokens", "end"}
     unknown = sorted(set(given) - common)
     if unknown:
         known = common | takes | set(inspect.signature(set_up).parameters)
         known -= {"task", "task_keywords", "vocabulary"}
         raise UnknownNameError(f"keyword of {made.name}", unknown[0], known)
-    if "prompts" in given:
-        given["columns"] = {}  # the task's columns belong to the task's prompts
+    if "prompts" in given or "columns" in given:
+        own = {} if "prompts" in given else made.columns  # which belong to the task's prompts
+        given["columns"] = join_columns(own, given.get("columns", {}))
     return made.with_changes(**given) if given else made

@@ -29,7 +29,7 @@ class Task:
         max_tokens: T ≥ 1; the episode terminates there.
         reward: What the text is worth: see `textenv.rewards`.
         prompts: Texts that may stand at the start, drawn uniformly; [""] for none.
-        columns: Further columns for the reward, each as long as `prompts`.
+        columns: Further columns for the reward: lists as long as `prompts`, by name.
         prompt_length: P. None: the longest prompt.
         stop: Tokens, as text or ids, that end the text and belong to it.
         stop_condition: A further reason to end: see `mdp.Rules`.
@@ -38,7 +38,8 @@ class Task:
 
     Raises:
         ValueError: no prompts, a prompt that is no text, too long, or has no tokens where the
-            others have some; columns of another length; `end` is no bool.
+            others have some; columns that are no lists or of another length, or lack one that the
+            reward needs; `end` is no bool.
     """
 
     name: str
@@ -72,10 +73,12 @@ class Task:
                     f"prompt {number} is empty while the task has {len(self.prompts)} prompts: "
                     'take it out, or use prompts=[""] alone for a task without prompts'
                 )
+        object.__setattr__(self, "columns", join_columns({}, self.columns))
         for name, values in self.columns.items():
             if len(values) != len(self.prompts):
                 raise ValueError(
-                    f"column {name!r} has {len(values)} values for {len(self.prompts)} prompts"
+                    f"column {name!r} has {len(values)} values for {len(self.prompts)} prompts: "
+                    "give one for each, None for a prompt that has none"
                 )
         taken = sorted({"prompts", "completions", "completion_ids"} & set(self.columns))
         if taken:
@@ -85,8 +88,8 @@ class Task:
             raise ValueError(
                 f"the reward {self.reward.name!r} needs the columns {missing}, the task has "
                 f"{sorted(self.columns)}: give the values with the prompts, as in "
-                f"Task(…, columns={{{missing[0]!r}: […]}}), one for each prompt (None for a prompt "
-                "that has none), or choose a reward that needs no such column"
+                f'prompts=[…], columns={{"{missing[0]}": […]}}, one for each prompt (None for a '
+                "prompt that has none), or choose a reward that needs no such column"
             )
         _ = self.prompt_table  # so that a prompt that does not fit is reported here
 
@@ -193,6 +196,28 @@ class Task:
             return own[name]
         index = int(state.prompt_index[row])
         return self.columns[name][index] if index >= 0 and name in self.columns else None
+
+
+def join_columns(
+    own: Mapping[str, Sequence[Any]], given: Mapping[str, Sequence[Any]]
+) -> dict[str, list[Any]]:
+    """Return a task's columns with a caller's, which replace those of the same name; fresh lists.
+
+    Raises:
+        ValueError: those given are no dict of lists.
+    """
+    if not isinstance(given, Mapping):
+        raise ValueError(
+            'expected columns= to be a dict of lists, as in {"reference": […]}, got '
+            f"{given!r:.80}"
+        )
+    for name, values in given.items():
+        if isinstance(values, str | bytes | Set | Mapping) or not hasattr(values, "__len__"):
+            raise ValueError(
+                f"expected the column {name!r} to be a list with one value for each prompt, got "
+                f"{values!r:.80}"
+            )
+    return {name: list(values) for name, values in {**own, **given}.items()}
 
 
 def _one_token(vocabulary: Vocabulary, word: str | int) -> int:

@@ -17,10 +17,10 @@ HELP = {
     "play": "write a text yourself, token by token",
     "pretrain": "train a language model on a text file",
     "train": "train a language model in an environment; --resume RUN goes on with a run",
-    "loop": "rounds of writing, rating and learning; --resume FOLDER goes on with a loop",
-    "evaluate": "what a policy is worth, with intervals; --against OTHER compares two",
     "demo": "the toys with every number, then a real language model",
     "rate": "rate texts on a page or in the terminal; also exports and imports ratings",
+    "loop": "rounds of writing, rating and learning; --resume FOLDER goes on with a loop",
+    "evaluate": "what a policy is worth, with intervals; --against OTHER compares two",
 }
 
 
@@ -206,10 +206,10 @@ COMMANDS: dict[str, Callable[[Sequence[str]], None]] = {
     "play": _play,
     "pretrain": _pretrain,
     "train": _train,
-    "loop": _loop,
-    "evaluate": _evaluate,
     "demo": _demo,
     "rate": _rate,
+    "loop": _loop,
+    "evaluate": _evaluate,
 }
 
 if __name__ == "__main__":

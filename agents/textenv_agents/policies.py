@@ -61,14 +61,14 @@ def _checkpoint(folder: Path) -> Path | None:
     Raises:
         TextenvError: the run is not finished.
     """
-    if not ((folder / CONFIG).is_file() and (folder / CHECKPOINTS).is_dir()):
-        return None
-    if not (folder / "checkpoint").is_dir():
+    if (folder / "checkpoint").is_dir():
+        return folder / "checkpoint"
+    if (folder / CONFIG).is_file() and (folder / CHECKPOINTS).is_dir():
         raise TextenvError(
             f"the run in {str(folder)!r} is not finished, so that it has no trained agent yet: go "
             f"on with it by textenv train --resume {folder}"
         )
-    return folder / "checkpoint"
+    return None
 
 
 def _began_as(folder: Path, model: LanguageModel, device: str | None) -> LanguageModel | None:

@@ -28,8 +28,9 @@ class Blocklist:
     `textenv.filters.normal_form`.
 
     Outside the promise: what the normal form cannot know. Digits and other letters for letters
-    (sh1t, Cyrillic а for a), letters in squares (🅵), words that sound alike, and what the toxicity
-    classifier would say. `python -m textenv.filters.tricks` prints what is caught and what is not.
+    (sh1t, Cyrillic а for a), letters in squares (🅵), symbols and emoji between letters (f☆u), words
+    that sound alike, and what the toxicity classifier would say. `python -m textenv.filters.tricks`
+    prints what is caught and what is not.
 
     Within words a pattern is found too: "ass" forbids "class", and "as said". Write what is meant
     longer, or leave it to the classifier.

@@ -46,6 +46,7 @@ TRICKS = (
     Trick("letters twice", "fuck", "fuuck"),
     Trick("digits for letters", "shit", "sh1t"),
     Trick("letters of other alphabets", "fuck", "fuсk"),
+    Trick("symbols and emoji between letters", "fuck", "f☆u🙂ck"),
     Trick("letters in squares", "fuck", "🅵🆄🅲🅺"),
     Trick("another spelling", "fuck", "phuck"),
     Trick("backwards", "fuck", "kcuf"),

@@ -7,7 +7,7 @@ from typing import Any
 
 from textenv import rewards
 from textenv.metrics.intervals import Interval
-from textenv.metrics.scores import mean_score
+from textenv.metrics.scores import list_of_texts, mean_score
 from textenv.rewards.pool import Pool
 from textenv.rewards.translation import Tokenize, check_tokenize, need_sacrebleu
 from textenv.rewards.units import Unit, check_order, words
@@ -26,6 +26,9 @@ def distinct_n(texts: Sequence[Sequence[int]] | Sequence[str], n: int = 2) -> fl
     >>> distinct_n([[1, 2, 3], [1, 2]])  # (1, 2), (2, 3), (1, 2)
     0.6666666666666666
     """
+    check_order(n)
+    if isinstance(texts, str):  # or each of its characters would be a text
+        raise ValueError(f"expected texts to be a list, got one text: write [{texts!r:.60}]")
     cut = [words(text) if isinstance(text, str) else text for text in texts]
     grams = [tuple(text[i : i + n]) for text in cut for i in range(len(text) - n + 1)]
     return len(set(grams)) / len(grams) if grams else 0.0
@@ -54,9 +57,12 @@ def self_bleu(texts: Sequence[str], *, tokenize: Tokenize = "auto", order: int =
     need_sacrebleu("self_bleu")
     check_tokenize(tokenize)
     check_order(order)
-    if len(texts) < 2:
-        raise ValueError(f"self_bleu compares texts with one another, got {len(texts)}: give more")
-    scores = Pool(texts, tokenize, order).each_against_the_others()
+    written = list_of_texts("texts", texts)
+    if len(written) < 2:
+        raise ValueError(
+            f"self_bleu compares texts with one another, got {len(written)}: give more"
+        )
+    scores = Pool(written, tokenize, order).each_against_the_others()
     return sum(scores) / len(scores)
 
 

@@ -35,17 +35,16 @@ def mean_interval(
         resamples: How many bootstrap samples.
         seed: Of their generator.
 
+    Raises:
+        ValueError: no values, one that is not finite, or a setting out of range.
+
     >>> mean_interval([1.0, 1.0, 1.0])
     Interval(mean=1.0, low=1.0, high=1.0)
     """
-    array = _finite(values)
     generator = np.random.default_rng(seed)
-    means = [
-        array[generator.integers(len(array), size=len(array))].mean() for _ in range(resamples)
-    ]
-    edge = (1 - confidence) / 2
-    low, high = np.quantile(means, [edge, 1 - edge])
-    return Interval(float(array.mean()), float(low), float(high))
+    return bootstrap_interval(
+        values, np.mean, generator, confidence=confidence, resamples=resamples
+    )
 
 
 def interquartile_mean(values: npt.ArrayLike) -> float:
@@ -83,13 +82,22 @@ def bootstrap_interval(
         confidence: Of the interval, between 0 and 1.
         resamples: How many bootstrap samples.
 
+    Raises:
+        ValueError: as of `mean_interval`.
+
     >>> bootstrap_interval([2.0, 2.0], interquartile_mean, np.random.default_rng(0))
     Interval(mean=2.0, low=2.0, high=2.0)
     """
+    if not 0 < confidence < 1 or resamples < 1:
+        raise ValueError(
+            f"expected 0 < confidence < 1, as in 0.95, and resamples ≥ 1, got {confidence!r} and "
+            f"{resamples!r}"
+        )
     array = _finite(values)
-    drawn = array[generator.integers(len(array), size=(resamples, len(array)))]
+    size = len(array)
+    drawn = [statistic(array[generator.integers(size, size=size)]) for _ in range(resamples)]
     edge = (1 - confidence) / 2
-    low, high = np.quantile([statistic(sample) for sample in drawn], [edge, 1 - edge])
+    low, high = np.quantile(drawn, [edge, 1 - edge])
     return Interval(float(statistic(array)), float(low), float(high))
 
 

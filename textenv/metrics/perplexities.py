@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from textenv.metrics.intervals import Interval, bootstrap_interval
-from textenv.metrics.scores import References
+from textenv.metrics.scores import References, list_of_texts
 from textenv.rewards.fluency import Perplexity
 from textenv.rewards.likelihood import log_likelihoods
 from textenv.rewards.references import references_in
@@ -114,11 +114,12 @@ def perplexity(
     >>> perplexity(["A funny and moving film."]).interval().mean < 10
     True
     """
-    starts = [""] * len(texts) if prompts is None else list(prompts)
-    if len(starts) != len(texts):
-        raise ValueError(f"{len(texts)} texts, but {len(starts)} prompts")
+    written = list_of_texts("texts", texts)
+    starts = [""] * len(written) if prompts is None else list_of_texts("prompts", prompts)
+    if len(starts) != len(written):
+        raise ValueError(f"{len(written)} texts, but {len(starts)} prompts")
     reward = Perplexity(lm, per=per, end=end, separator=separator, dtype=dtype, device=device)
-    return TextPerplexity(*reward.likelihoods(starts, texts))
+    return TextPerplexity(*reward.likelihoods(starts, written))
 
 
 def reference_perplexity(

@@ -36,22 +36,53 @@ def mean_score(
         **columns: The columns that the reward reads, n values each.
 
     Raises:
-        ValueError: a column is missing or has another length; the reward leaves all texts out.
+        ValueError: no texts; a column is missing, no list, or has another length; the reward
+            leaves all texts out.
 
     >>> mean_score("exact_match", ["yes", "no", "?"], reference=["yes", "yes", None]).mean
     0.5
     """
-    scorer = as_reward(reward)
-    starts = [""] * len(texts) if prompts is None else list(prompts)
+    scorer, written = as_reward(reward), list_of_texts("texts", texts)
+    if not written:
+        raise ValueError("no texts have no mean: give at least one")
+    starts = [""] * len(written) if prompts is None else list_of_texts("prompts", prompts)
+    for name, column in columns.items():
+        if isinstance(column, str) or not hasattr(column, "__len__"):
+            raise ValueError(
+                f"expected {name}= to be a list of {len(written)} values, a column that the reward "
+                f"{scorer.name!r} reads, got {column!r:.80}"
+            )
     for name, column in {"prompts": starts, **columns}.items():
-        if len(column) != len(texts):
-            raise ValueError(f"{len(texts)} texts, but {len(column)} {name}")
+        if len(column) != len(written):
+            raise ValueError(f"{len(written)} texts, but {len(column)} {name}")
     lists = {name: list(column) for name, column in columns.items()}
-    scores = scorer.total(starts, list(texts), **lists)
+    scores = scorer.total(starts, written, **lists)
     kept = [score for score in scores if score is not None]
     if not kept:
+        reads = ", ".join(scorer.columns) or "a text"
         raise ValueError(
-            f"the reward {scorer.name!r} leaves out all {len(texts)} texts, so they have no mean: "
-            f"give at least one of them what it reads ({', '.join(scorer.columns) or 'a text'})"
+            f"the reward {scorer.name!r} leaves out all {len(written)} texts, so they have no "
+            f"mean: give at least one of them what it reads ({reads})"
         )
     return mean_interval(kept, confidence=confidence, resamples=resamples, seed=seed)
+
+
+def list_of_texts(what: str, texts: Sequence[str]) -> list[str]:
+    """Return texts as a list.
+
+    Args:
+        what: What they are called in messages.
+        texts: As a caller gave them.
+
+    Raises:
+        ValueError: a single text, whose characters would be taken for texts; or one that is none.
+    """
+    if isinstance(texts, str):
+        raise ValueError(f"expected {what} to be a list of texts, got one: write [{texts!r:.60}]")
+    listed = list(texts)
+    for number, text in enumerate(listed):
+        if not isinstance(text, str):
+            raise ValueError(
+                f"expected {what} to be a list of texts, but number {number} is {text!r:.80}"
+            )
+    return listed

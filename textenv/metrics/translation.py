@@ -13,7 +13,7 @@ from typing import Any
 
 from textenv import rewards
 from textenv.metrics.intervals import Interval
-from textenv.metrics.scores import References, mean_score
+from textenv.metrics.scores import References, list_of_texts, mean_score
 from textenv.rewards.references import references_in
 from textenv.rewards.translation import (
     Tokenize,
@@ -124,12 +124,15 @@ def corpus_chrf(texts: Sequence[str], references: References, *, word_order: int
 def _with_references(
     name: str, texts: Sequence[str], references: References
 ) -> tuple[list[str], list[list[str]]]:
+    written = list_of_texts("texts", texts)
     listed = references_in(name, "references", {"references": list(references)})
-    if len(listed) != len(texts):
-        raise ValueError(f"{name} got {len(texts)} texts, but {len(listed)} references")
-    pairs = [(text, right) for text, right in zip(texts, listed, strict=True) if right is not None]
+    if len(listed) != len(written):
+        raise ValueError(f"{name} got {len(written)} texts, but {len(listed)} references")
+    pairs = [(text, right) for text, right in zip(written, listed, strict=True) if right]
     if not pairs:
-        raise ValueError(f"{name} needs at least one text with a right one, got {len(texts)} texts")
+        raise ValueError(
+            f"{name} needs at least one text with a right one, got {len(written)} texts"
+        )
     return [text for text, _ in pairs], [right for _, right in pairs]
 
 

@@ -138,8 +138,8 @@ class Sampling:
             row = int(empty.nonzero()[0])
             raise ValueError(
                 f"sampling leaves nothing to write at step {written[row]} of row {row}: what is "
-                "forced, forbidden, too early or on the blocklist there excludes every token to "
-                "which the model gives a probability"
+                "forced, forbidden, on the blocklist or too early there excludes every token that "
+                "the model allows"
             )
         return kept
 

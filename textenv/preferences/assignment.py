@@ -20,10 +20,11 @@ _VERDICTS = """(SELECT count(*) FROM ratings r WHERE r.question = q.id AND NOT r
 _HELD = f"until BETWEEN :now AND :now + {LEASE_SECONDS}"
 _LEASES = f"""(SELECT count(*) FROM leases WHERE question = q.id AND rater <> :rater
     AND {_HELD})"""
-_OPEN = """FROM questions q WHERE ifnull(q.round = :round, 1) AND NOT EXISTS
-    (SELECT 1 FROM ratings m WHERE m.question = q.id AND m.rater = :rater AND NOT m.undone)"""
-_FLAGGED = """(q.flagged IS NOT NULL OR EXISTS (SELECT 1 FROM ratings f
-    WHERE f.question = q.id AND f.verdict = 'flag' AND NOT f.undone))"""
+_OPEN = """FROM questions q WHERE ifnull(q.round = :round, 1) AND q.review IS NOT 'removed'
+    AND NOT EXISTS (SELECT 1 FROM ratings m
+        WHERE m.question = q.id AND m.rater = :rater AND NOT m.undone)"""
+_FLAGGED = """(q.review IS NULL AND (q.flagged IS NOT NULL OR EXISTS (SELECT 1 FROM ratings f
+    WHERE f.question = q.id AND f.verdict = 'flag' AND NOT f.undone)))"""
 _OWN = f"EXISTS (SELECT 1 FROM leases WHERE question = q.id AND rater = :rater AND {_HELD})"
 _NEXT = f"""SELECT q.id, {_VERDICTS} + {_LEASES} AS taken {_OPEN}
     AND ifnull((q.second IS NULL) = :single, 1) AND taken < :needed

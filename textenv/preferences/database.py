@@ -11,13 +11,13 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from textenv.preferences import assignment, tables
 from textenv.preferences.comparisons import Comparison
 from textenv.preferences.outcomes import Outcomes
 from textenv.preferences.pseudonyms import new_pseudonym
-from textenv.preferences.rating import rate_all
+from textenv.preferences.raters import rate_all
 from textenv.preferences.records import (
     ANSWERS,
     Answer,
@@ -26,6 +26,7 @@ from textenv.preferences.records import (
     PairToRate,
     Progress,
     Question,
+    Review,
     TextToRate,
 )
 from textenv.preferences.schema import AlreadyRatedError, RatingsError
@@ -197,6 +198,24 @@ class Database(Outcomes):
         """
         with self.writing("nothing was undone") as connection:
             return tables.undo(connection, rater, rating, self._clock())
+
+    def review(self, question: Question | int, said: Review | None) -> None:
+        """Keep what a reviewer says of what was flagged.
+
+        Args:
+            question: A pair or a text, or its number.
+            said: "fine": it is asked like any other. "removed": nobody is asked, and neither it nor
+                its ratings are in any list, result or export but `flagged`. None: it is to be
+                reviewed again.
+
+        Raises:
+            ValueError: no such question, or something else is said.
+        """
+        if said not in (None, *get_args(Review)):
+            raise ValueError(f'expected "fine", "removed" or None, got {said!r}')
+        number = question if isinstance(question, int) else question.id
+        with self.writing("this review was not kept") as connection:
+            tables.review(connection, number, said)
 
     def progress(self, rater: str, raters_per_pair: int = 1, round: int | None = None) -> Progress:
         """How far a rater is, with pairs and texts together."""

@@ -74,6 +74,7 @@ def import_file(
     """
     lines = list(read_lines(path))
     names = set(next((line.values for line in lines if line.values), {}))
+    read: Any
     last = max(database.rounds(), default=1) if round is None else round
     if names & {"label", "chosen", "rejected"}:
         what, read = "verdicts on pairs", read_comparisons

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from textenv.preferences import tables
 from textenv.preferences.comparisons import LABELS, Comparison, RatedText
-from textenv.preferences.file import RatingsFile
+from textenv.preferences.connection import RatingsFile
 from textenv.preferences.records import Answered, Flagged, PairToRate, Question, TextToRate
 
 if TYPE_CHECKING:
@@ -15,11 +15,18 @@ if TYPE_CHECKING:
 
 _ANSWERS = """SELECT r.id, r.question, r.verdict, r.number, r.first_left, w.pseudonym
     FROM ratings r JOIN raters w ON w.id = r.rater JOIN questions q ON q.id = r.question
-    WHERE NOT r.undone AND (:round IS NULL OR q.round = :round) ORDER BY r.question, r.id"""
+    WHERE NOT r.undone AND ifnull(q.round = :round, 1) AND q.review IS NOT 'removed'
+    ORDER BY r.question, r.id"""
+_REVIEWED = """SELECT q.id, q.review, count(r.id) AS raters FROM questions q
+    LEFT JOIN ratings r ON r.question = q.id AND r.verdict = 'flag' AND NOT r.undone
+    GROUP BY q.id HAVING q.flagged IS NOT NULL OR raters"""
 
 
 class Outcomes(RatingsFile):
-    """The reading half of `Database`."""
+    """The reading half of `Database`.
+
+    What a reviewer removed, and what was answered to it, is in `flagged` alone.
+    """
 
     def rounds(self) -> dict[int, dict[str, Any]]:
         """The rounds' `meta`, by number."""
@@ -28,11 +35,11 @@ class Outcomes(RatingsFile):
 
     def pairs(self, round: int | None = None) -> list[PairToRate]:
         """All pairs, of a round or of all."""
-        return [each for each in self._questions(round) if isinstance(each, PairToRate)]
+        return [each for each in self._asked(round) if isinstance(each, PairToRate)]
 
     def texts(self, round: int | None = None) -> list[TextToRate]:
         """All texts that are rated by themselves."""
-        return [each for each in self._questions(round) if isinstance(each, TextToRate)]
+        return [each for each in self._asked(round) if isinstance(each, TextToRate)]
 
     def has_rater(self, pseudonym: str) -> bool:
         """Say whether somebody has this pseudonym."""
@@ -92,22 +99,25 @@ class Outcomes(RatingsFile):
         ]
 
     def flagged(self, round: int | None = None) -> list[Flagged]:
-        """The queue for review: what a filter or a rater flagged, with the reasons."""
-        by_raters: dict[int, int] = {}
-        for each in self.answers(round):
-            if each.answer == "flag":
-                by_raters[each.question] = by_raters.get(each.question, 0) + 1
-        return [
-            Flagged(question, question.flagged, by_raters.get(question.id, 0))
-            for question in self._questions(round)
-            if question.flagged is not None or question.id in by_raters
+        """The queue for review: what a filter or a rater flagged; what is reviewed comes last."""
+        rows = {row["id"]: row for row in self._read(_REVIEWED)}
+        found = [
+            Flagged(each, each.flagged, rows[each.id]["raters"], rows[each.id]["review"])
+            for each in self._questions(round)
+            if each.id in rows
         ]
+        return sorted(found, key=lambda each: each.review is not None)
 
     def agreement(self, round: int | None = None) -> Agreement:
         """How far raters agree on pairs: Cohen's κ of each two, Krippendorff's α of all."""
         from textenv.preferences.agreement import agreement
 
         return agreement(self.answers(round))
+
+    def _asked(self, round: int | None) -> list[Question]:
+        rows = self._read("SELECT id FROM questions WHERE review = 'removed'")
+        removed = {row["id"] for row in rows}
+        return [each for each in self._questions(round) if each.id not in removed]
 
     def _questions(self, round: int | None) -> list[Question]:
         with self._reading():

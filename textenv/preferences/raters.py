@@ -1,21 +1,25 @@
-"""Raters by name: whoever compares two texts, from what a command or a spec says."""
+"""Raters that are no people: by name, from what a command or a spec says, and at work."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from textenv.errors import UnknownNameError
 from textenv.preferences.comparisons import Rater
+from textenv.preferences.records import PairToRate
+
+if TYPE_CHECKING:
+    from textenv.preferences.database import Database
 
 FORMS = (
     '"scripted:REWARD" (a reward compares, such as "scripted:sentiment")',
     '"judge:MODEL" (a local language model judges, such as "judge:smollm2" or a folder)',
     '"judge:MODEL@ADDRESS" (an endpoint, such as "judge:qwen@http://localhost:8000/v1")',
     '"reward_model:FOLDER" (a learned reward model)',
-    'or a dict, or its JSON, with "name" and keywords: {"name": "scripted", "reward": "length"}',
+    'or a dict, or its JSON, with "name" and keywords: {"name": "scripted", "reward": "sentiment"}',
 )
 
 
@@ -39,6 +43,43 @@ def rater(value: str | Mapping[str, Any] | Rater) -> Rater:
     if isinstance(value, Rater) and not isinstance(value, type):
         return value
     raise ValueError(f"expected a rater: {'; '.join(FORMS)}; or a Rater; got {value!r:.80}")
+
+
+def rate_all(
+    database: Database,
+    rater: Rater,
+    round: int | None = None,
+    pseudonym: str | None = None,
+    *,
+    batch: int = 256,
+) -> int:
+    """Have a script or a judge compare all pairs that it has not compared before.
+
+    What it said is kept after each batch, so that an interrupted call goes on where it was.
+
+    Args:
+        database: Where the pairs are.
+        rater: Whoever compares.
+        round: Only of this round.
+        pseudonym: What it is called there; its own name where none is given.
+        batch: How many pairs it is asked at once.
+
+    Returns:
+        How many it compared.
+    """
+    name = rater.name if pseudonym is None else pseudonym
+    known = {each.question for each in database.answers(round) if each.rater == name}
+    pairs = [pair for pair in database.pairs(round) if pair.id not in known]
+    for start in range(0, len(pairs), batch):
+        some = pairs[start : start + batch]
+        verdicts = rater.compare(
+            [pair.prompt for pair in some],
+            [pair.first for pair in some],
+            [pair.second for pair in some],
+            **_shared_columns(some),
+        )
+        database.rate_pairs(name, list(zip(some, verdicts, strict=True)))
+    return len(pairs)
 
 
 def _from_text(text: str) -> Rater:
@@ -100,6 +141,12 @@ def _reward_model(folder: str | Path) -> Rater:
     from textenv.preferences.reward_model import RewardModel
 
     return RewardModel.from_pretrained(folder)
+
+
+def _shared_columns(pairs: Sequence[PairToRate]) -> dict[str, list[Any]]:
+    """The columns that all of some pairs have."""
+    names = set(pairs[0].columns).intersection(*(pair.columns for pair in pairs))
+    return {name: [pair.columns[name] for pair in pairs] for name in sorted(names)}
 
 
 _KINDS: dict[str, Callable[..., Rater]] = {

@@ -11,6 +11,9 @@ Answer = Literal["better", "worse", "tie", "skip", "flag"]
 
 ANSWERS: tuple[Answer, ...] = ("better", "worse", "tie", "skip", "flag")
 
+Review = Literal["fine", "removed"]
+"""What a reviewer says of a question: what is removed is asked of nobody and goes nowhere."""
+
 
 @dataclass(frozen=True)
 class NewPair:
@@ -130,8 +133,10 @@ class Flagged:
         question: It.
         reason: Why the filter flagged it; None where only raters did.
         raters: How many raters flagged it.
+        review: What a reviewer said; None: nothing yet.
     """
 
     question: Question
     reason: str | None
     raters: int
+    review: Review | None = None

@@ -170,7 +170,8 @@ def _flagged(each: Flagged) -> dict[str, Any]:
     pair = isinstance(question, PairToRate)
     texts = [question.first, question.second] if pair else [question.text]  # type: ignore[union-attr]
     shown = {"prompt": question.prompt, "texts": texts, "reason": each.reason}
-    return {**shown, "raters": each.raters, "round": question.round}
+    about = {"id": question.id, "review": each.review, "raters": each.raters}
+    return {**shown, **about, "round": question.round}
 
 
 def _finite(number: float) -> float | None:

@@ -94,6 +94,7 @@ def write_lines(
 
     Raises:
         ValueError: a text that is no valid Unicode, or an object that is no JSON.
+        TextenvError: it cannot be written there.
     """
     path = Path(path)
     _check_suffix(path)
@@ -106,6 +107,8 @@ def write_lines(
         replace_file(path, kinds[path.suffix.lower()](columns, list(rows)))
     except (UnicodeEncodeError, TypeError) as error:
         raise ValueError(f"the rows cannot be written to {str(path)!r}: {error}") from error
+    except OSError as error:
+        raise TextenvError(f"{str(path)!r} cannot be written: {error}") from error
 
 
 def _check_suffix(path: Path) -> None:

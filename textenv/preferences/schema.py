@@ -73,7 +73,10 @@ SECOND = (
     "CREATE UNIQUE INDEX sent_once ON ratings (rater, key) WHERE key IS NOT NULL",
 )
 
-MIGRATIONS = (FIRST, SECOND)
+# What a reviewer says of a question that was flagged.
+THIRD = ("ALTER TABLE questions ADD COLUMN review TEXT CHECK (review IN ('fine', 'removed'))",)
+
+MIGRATIONS = (FIRST, SECOND, THIRD)
 VERSION = len(MIGRATIONS)
 
 

@@ -87,8 +87,11 @@ def add_question(connection: sqlite3.Connection, round: int, new: NewPair | NewT
 def questions(
     connection: sqlite3.Connection, round: int | None = None, number: int | None = None
 ) -> list[Question]:
-    """The pairs and texts of a round, or the one with a number, or all; in their order."""
-    where = "WHERE ifnull(q.round = :round, 1) AND ifnull(q.id = :number, 1) ORDER BY q.id"
+    """The pairs and texts of a round, or the one with a number, or all; in their order.
+
+    Those that a reviewer removed are among them.
+    """
+    where = "WHERE ifnull(q.round = :round, 1) ORDER BY q.id"
     if number is not None:  # a comparison that SQLite can look up
         where = "WHERE q.id = :number"
     values = {"round": round, "number": number}
@@ -151,6 +154,17 @@ def undo(
     connection.execute("UPDATE ratings SET undone = 1 WHERE id = ?", (last["id"],))
     assignment.lease(connection, last["question"], last["rater"], now)
     return questions(connection, number=last["question"])[0]
+
+
+def review(connection: sqlite3.Connection, question: int, said: str | None) -> None:
+    """Keep what a reviewer says of a question.
+
+    Raises:
+        ValueError: no such question.
+    """
+    values = (said, question)
+    if not connection.execute("UPDATE questions SET review = ? WHERE id = ?", values).rowcount:
+        raise ValueError(f"nothing to rate has the number {question!r}")
 
 
 def _question(row: sqlite3.Row) -> Question:

@@ -23,7 +23,7 @@ class PreferenceReward(Reward):
 
     Args:
         rater: A name ("scripted:sentiment", "judge:smollm2", "reward_model:FOLDER"), a dict such
-            as {"name": "scripted", "reward": "length"}, or any `Rater`.
+            as {"name": "scripted", "reward": "sentiment"}, or any `Rater`.
         opponents: A text, or a list of texts, that meets every text; or a dict of these by prompt.
         column: Or the task's column with each prompt's opponent or opponents; where it is None
             the prompt is left out.

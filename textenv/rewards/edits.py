@@ -80,17 +80,38 @@ class EditSimilarity(ReferenceReward):
 def edits(one: Sequence[Any], other: Sequence[Any]) -> int:
     """Count the insertions, deletions and replacements that turn one sequence into the other.
 
+    A column of the usual table at a time, as the bits of integers: where it grows by one from a
+    place to the next, and where it shrinks (Myers 1999, https://doi.org/10.1145/316542.316550, in
+    the form of Hyyrö 2003). So a text of 20,000 characters takes no minutes.
+
     >>> edits("kitten", "sitting")
     3
     """
-    above = list(range(len(other) + 1))
-    for row, unit in enumerate(one, start=1):
-        current = [row]
-        for column, target in enumerate(other):
-            replaced = above[column] + (unit != target)
-            current.append(min(replaced, above[column + 1] + 1, current[column] + 1))
-        above = current
-    return above[-1]
+    if not one:
+        return len(other)
+    places = places_of(one)
+    every, last = (1 << len(one)) - 1, 1 << (len(one) - 1)
+    grows, shrinks, count = every, 0, len(one)
+    for unit in other:
+        same = places.get(unit, 0)
+        diagonal = (((same & grows) + grows) ^ grows) | same | shrinks  # no edit along it
+        right, left = shrinks | every & ~(diagonal | grows), diagonal & grows
+        count += bool(right & last) - bool(left & last)
+        right, left = right << 1 | 1, left << 1
+        grows, shrinks = every & (left | ~(diagonal | right)), every & right & diagonal
+    return count
+
+
+def places_of(sequence: Sequence[Any]) -> dict[Any, int]:
+    """Return where each unit stands in a sequence, as the bits of an integer.
+
+    >>> places_of("aba")
+    {'a': 5, 'b': 2}
+    """
+    places: dict[Any, int] = {}
+    for place, unit in enumerate(sequence):
+        places[unit] = places.get(unit, 0) | 1 << place
+    return places
 
 
 def _check_unit(unit: str) -> None:

@@ -21,9 +21,9 @@ def references_in(name: str, column: str, columns: Mapping[str, Any]) -> list[li
     """
     if column not in columns:
         raise ValueError(
-            f"{name} needs the column {column!r}, got {sorted(columns)}: give the task the right "
-            f'texts, as in Task(…, columns={{"{column}": […]}}) (None for a prompt that has none), '
-            f'or name the column that holds them, as in {{"name": "{name}", "column": …}}'
+            f"{name} needs the column {column!r}, got {sorted(columns)}: give the right texts "
+            f'with the prompts, as in columns={{"{column}": […]}} (None for a prompt that has '
+            f'none), or name the column that holds them, as in {{"name": "{name}", "column": …}}'
         )
     return [_listed(name, column, value) for value in columns[column]]
 

@@ -125,7 +125,7 @@ def make(name: str, factory: Callable[..., Any], keywords: dict[str, Any]) -> An
     if missing:
         raise ValueError(
             f"the reward {name!r} needs {', '.join(missing)}: write it as "
-            f'{{"name": {name!r}, "{missing[0]}": …}}; its keywords: {", ".join(known)}'
+            f'{{"name": "{name}", "{missing[0]}": …}}; its keywords: {", ".join(known)}'
         )
     return factory(**keywords)
 

@@ -38,7 +38,8 @@ class PerToken(Reward):
     Range: what two scores of r can differ by, and a single score.
 
     A reward is handed ids and texts, but no prefixes as text: environments hand the vocabulary
-    over; whoever calls this by hand does so with `with_vocabulary`.
+    over; whoever calls this by hand does so with `with_vocabulary`. A vocabulary does not go to
+    another process, so it is refused beside `timeout=`.
 
     Args:
         reward: Any reward; of one that pays each token the sum counts.

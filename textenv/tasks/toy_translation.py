@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 from textenv.rewards import edit_similarity
-from textenv.task import Task
+from textenv.task import Task, join_columns
 from textenv.vocabulary import load_vocabulary
 
 SENTENCES = Path(__file__).parent.parent / "data" / "toy_translation"
@@ -20,6 +20,7 @@ def toy_translation(
     split: Literal["train", "test"] = "train",
     prompts: Sequence[str] | None = None,
     references: Sequence[str] | None = None,
+    columns: Mapping[str, Sequence[Any]] | None = None,
     reward: Any = None,
     max_tokens: int = 20,
 ) -> Task:
@@ -32,7 +33,8 @@ def toy_translation(
         vocabulary: The language model's. None: that of the shipped model "translator".
         split: "train" (2,000 sentences) or "test" (500 others).
         prompts: English sentences in place of these.
-        references: Their translations; without them, give another reward.
+        references: Their translations, the column "reference"; without, give another reward.
+        columns: Further columns for the reward.
         reward: See `textenv.rewards`. None: `edit_similarity`.
         max_tokens: T.
 
@@ -56,7 +58,9 @@ def toy_translation(
         max_tokens=max_tokens,
         reward=edit_similarity() if reward is None else reward,
         prompts=prompts,
-        columns={} if references is None else {"reference": references},
+        columns=join_columns(
+            {} if references is None else {"reference": references}, columns or {}
+        ),
         starting_policy=_starting_policy,
     )
 

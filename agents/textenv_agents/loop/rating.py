@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from itertools import islice
 from typing import Any
 
+from textenv.errors import UnknownNameError
 from textenv.preferences import Rater
 from textenv.preferences.database import Database, NewPair, NewText
 from textenv.preferences.scripted import ScriptedRater
@@ -17,6 +18,7 @@ from textenv_agents.loop.sampling import Sample, pairs
 from textenv_agents.loop.world import World
 
 SCRIPTED = "scripted"
+KINDS = (PEOPLE, SCRIPTED, "judge", "reward_model")
 
 
 def find_rater(config: LoopConfig, world: World) -> Rater | None:
@@ -24,12 +26,18 @@ def find_rater(config: LoopConfig, world: World) -> Rater | None:
 
     Raises:
         UnknownNameError: nobody has that name.
+        ValueError: what should be JSON is none.
     """
     kind, _, name = config.rater.partition(":")
     if config.rater == PEOPLE:
         return None
+    if kind not in KINDS and not config.rater.startswith("{"):
+        raise UnknownNameError("rater", config.rater, KINDS)
     if kind == SCRIPTED:
-        reward = json.loads(name) if name.startswith("{") else name or world.task.reward
+        try:
+            reward = json.loads(name) if name.startswith("{") else name or world.task.reward
+        except ValueError as error:
+            raise ValueError(f"the rater {config.rater!r} is no JSON: {error}") from error
         own: dict[str, Any] = vars(config.scripted)
         return ScriptedRater(reward, seed=config.seed_of(0, "rater"), **own)
     from textenv.preferences.raters import rater

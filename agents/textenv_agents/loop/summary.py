@@ -22,6 +22,12 @@ policy, in nats a text. Held-out accuracy: how often the reward model agrees wit
 prompts that it has not seen. Win rate: against the starting policy's text after the same prompt; a
 tie is half a win; it is said by {judge}. Intervals hold 95 %, over texts, not over seeds.
 """
+_PRIVACY = """
+Differential privacy: a comparison of the first round is learned from in every round, so that for
+it all reward models together keep ε = {epsilon:.3f} at δ = {delta:.3g}, the sums of theirs. That
+covers models, policies and their texts, and not the files with the ratings: ratings.sqlite,
+comparisons.jsonl.
+"""
 
 
 def write_summary(loop: LoopFolder, rounds: Rounds) -> None:
@@ -99,12 +105,7 @@ def _privacy(rounds: Rounds) -> str:
     if not spent or spent[0] is None:
         return ""
     epsilon, delta = (sum(each[name] for each in spent) for name in ("epsilon", "delta"))
-    return (
-        f"\nDifferential privacy: a comparison of the first round was learned from in each round, so "
-        f"that all reward models together keep ε = {epsilon:.3f} at δ = {delta:.3g} for it: the sums "
-        "of theirs. They and the policies may be shown; ratings.sqlite, comparisons.jsonl and a win "
-        "rate that people's ratings decide may not.\n"
-    )
+    return _PRIVACY.format(epsilon=epsilon, delta=delta)
 
 
 def _line(numbers: dict[str, Any]) -> list[str]:

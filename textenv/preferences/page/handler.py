@@ -87,6 +87,8 @@ class Handler(BaseHTTPRequestHandler):
         session, database = self.server.session, self.server.session.database
         if path == "api/results":
             return session.results(), None
+        if path == "api/review":
+            return session.review(body), None
         if path in ("api/rate", "api/undo"):
             # Whose answer it is stands in it: another tab may have changed the cookie since.
             answer = session.rate if path == "api/rate" else session.undo

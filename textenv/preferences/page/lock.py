@@ -69,12 +69,19 @@ class Lock:
             yield Address(_port(known), _token(known))
 
     def write(self, address: Address) -> None:
-        """Keep the address, and whose it is; while the lock is held."""
+        """Keep the address, and whose it is; while the lock is held.
+
+        Raises:
+            RatingsError: the disk is full.
+        """
         known = {"process": os.getpid(), "port": address.port, "token": address.token}
         # In place: the lock is on the file, and a new one of its name would have none.
-        with self.path.open("r+", encoding="utf-8") as file:
-            file.write(json.dumps(known))
-            file.truncate()
+        try:
+            with self.path.open("r+", encoding="utf-8") as file:
+                file.write(json.dumps(known))
+                file.truncate()
+        except OSError as error:
+            raise RatingsError(f"{str(self.path)!r} cannot be written: {error}") from error
 
 
 def _read(text: str) -> dict[str, object]:

@@ -59,9 +59,8 @@ class Session:
             body: "question", its number; "kind", "pair" or "text"; "answer", "left", "right",
                 "tie", "skip", "flag" or a number of the scale; "key", a text that names the answer.
         """
-        question, answer, key = (body.get(name) for name in ("question", "answer", "key"))
-        if type(question) is not int or not 0 < question < 2**63:  # SQLite's integers
-            raise RequestError(f'expected "question", a number of one, got {question!r:.40}')
+        question = _number(body.get("question"))
+        answer, key = body.get("answer"), body.get("key")
         if not isinstance(key, str) or not 8 <= len(key) <= 80:
             raise RequestError(f'expected "key", a text of 8 … 80, got {key!r:.90}')
         try:
@@ -70,7 +69,7 @@ class Session:
                 said = meant(str(answer), left)
                 self.database.rate_pair(question, rater, said, key=key, first_left=left)
             else:
-                self.database.rate_text(question, rater, self._number(answer), key=key)
+                self.database.rate_text(question, rater, self._rating(answer), key=key)
         except AlreadyRatedError:
             return {**self.state(rater), "note": "already rated"}
         except ValueError as error:
@@ -84,6 +83,14 @@ class Session:
             raise RequestError('expected "rating", a number')
         self.database.undo(rater, rating)
         return self.state(rater)
+
+    def review(self, body: dict[str, Any]) -> dict[str, Any]:
+        """Keep what is said of the question with the number "question", "review"; give results."""
+        try:
+            self.database.review(_number(body.get("question")), body.get("review"))
+        except ValueError as error:
+            raise RequestError(str(error)) from error
+        return self.results()
 
     def results(self) -> dict[str, Any]:
         """Sum up all ratings."""
@@ -100,10 +107,16 @@ class Session:
             texts.reverse()
         return {**shown, "kind": "pair", "left": texts[0], "right": texts[1]}
 
-    def _number(self, answer: Any) -> float | str:
+    def _rating(self, answer: Any) -> float | str:
         low, high = self.scale
         if answer in ("skip", "flag"):
             return str(answer)
         if type(answer) is not int or not low <= answer <= high:
             raise RequestError(f"expected a whole number of {low} … {high}, got {answer!r}")
         return float(answer)
+
+
+def _number(question: Any) -> int:
+    if type(question) is not int or not 0 < question < 2**63:  # SQLite's integers
+        raise RequestError(f'expected "question", a number of one, got {question!r:.40}')
+    return question

@@ -19,10 +19,9 @@ A reward model: {heads} on the features `{features}`, trained on {date} by {loss
 
 {table}
 
-The measures have 95 % bootstrap intervals. The validation rows chose the epoch, so figures on rows
-that nobody has looked at are a little worse. Scores are shifted and divided to mean 0 and deviation
-1 over the texts of the training; raw = score · {deviation:.6g} + {mean:.6g}.
-{calibration}{privacy}
+{notes}
+Raw scores are score · {deviation:.6g} + {mean:.6g}.
+{calibration}
 ```python
 from textenv.preferences.reward_model import RewardModel
 model = RewardModel.from_pretrained(folder)
@@ -39,7 +38,13 @@ CALIBRATION = """
 {rows}
 """
 
-PRIVACY = """
+NOTES = """\
+The measures have 95 % bootstrap intervals. The validation rows chose the epoch, so figures on rows
+that nobody has looked at are a little worse. Scores are shifted and divided to mean 0 and deviation
+1 over the texts of the training.
+"""
+
+PRIVACY = """\
 **Differential privacy.** ε = {epsilon:.3f} at δ = {delta:.3g}, for one row (one comparison or one
 rating, added or taken away; several rows of one person are not protected together): {steps} steps
 of DP-SGD, Poisson sampling at a rate of {sample_rate:.4g}, gradients cut to {clip:g}, noise of
@@ -72,7 +77,7 @@ def card(model: RewardModel, name: str) -> str:
                          for b in report.calibration.bins)  # fmt: skip
         said, seen = SAID[report.kind]
         calibration = CALIBRATION.format(said=said, seen=seen, rows=rows)
-    privacy = "" if report.privacy is None else PRIVACY.format(**report.privacy._asdict())
+    notes = PRIVACY.format(**report.privacy._asdict()) if report.privacy is not None else NOTES
     return CARD.format(
         name=name,
         heads="one head" if count == 1 else f"the mean of {count} heads",
@@ -83,7 +88,7 @@ def card(model: RewardModel, name: str) -> str:
         mean=model.mean,
         deviation=model.deviation,
         calibration=calibration,
-        privacy=privacy,
+        notes=notes,
         base=model.features.base["name"],
         digest=model.features.base["digest"],
         settings=json.dumps(model.config, ensure_ascii=False),

@@ -29,6 +29,9 @@ HASHES = 4096
 
 VOCABULARY = "vocabulary.json"
 
+# So that the default price of weights suits rows of a sentence or two: benchmarks/EXPERIMENTS.md.
+_SCALE = 3.0
+
 # Scripts that are written without blanks: each letter is a word, so that 2-grams are pairs of them.
 _UNSPACED = (
     "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
@@ -60,10 +63,12 @@ def grams(text: str) -> Counter[str]:
 
 
 class TfIdf(Features):
-    """(1 + ln count) · idf of each known n-gram, in rows of length 1.
+    """(1 + ln count) · idf of each known n-gram, over three times the square root of their length.
 
-    idf = 1 + ln((1 + n) / (1 + df)) for an n-gram in df of n texts. A text without any known n-gram
-    is a row of zeros.
+    idf = 1 + ln((1 + n) / (1 + df)) for an n-gram in df of n texts; the length is √Σ value². The
+    square root is half-way between adding words up and averaging them: in rows of length 1 a word
+    that raters like is worth the more the shorter the text, and policies trained on that write less
+    and less. A text without any known n-gram is a row of zeros.
 
     Args:
         idf: By n-gram; their order is the columns'.
@@ -129,16 +134,21 @@ class TfIdf(Features):
 
     @property
     def base(self) -> dict[str, str]:
-        """The vocabulary's digest."""
-        return {"name": "tfidf", "digest": hashlib.sha256(self._json().encode()).hexdigest()}
+        """The digest of the vocabulary, and of how a row is made of it."""
+        found = hashlib.sha256(f"{_SCALE} {self._json()}".encode())
+        return {"name": "tfidf", "digest": found.hexdigest()}
 
     def __call__(self, prompts: Sequence[str], texts: Sequence[str]) -> SparseRows:
         """Weigh the counts of each text."""
         rows = (
-            _unit(
-                (self._columns[gram], (1 + math.log(count)) * self.idf[gram])
-                for gram, count in _counted(prompt, text, self.include_prompt).items()
-                if gram in self.idf
+            _shortened(
+                (
+                    (self._columns[gram], (1 + math.log(count)) * self.idf[gram])
+                    for gram, count in _counted(prompt, text, self.include_prompt).items()
+                    if gram in self.idf
+                ),
+                power=0.5,
+                scale=_SCALE,
             )
             for prompt, text in zip(prompts, texts, strict=True)
         )
@@ -180,7 +190,7 @@ class HashedCounts(Features):
                 code = zlib.crc32(gram.encode("utf-8", "surrogatepass"))
                 sign = 1 if code & HASHES else -1  # a bit that the column does not use
                 row[code % HASHES] = row.get(code % HASHES, 0.0) + sign * (1 + math.log(count))
-            rows.append(_unit(row.items()))
+            rows.append(_shortened(row.items(), power=1.0, scale=1.0))
         return _sparse(rows, HASHES)
 
 
@@ -188,11 +198,13 @@ def _counted(prompt: str, text: str, include_prompt: bool) -> Counter[str]:
     return grams(prompt) + grams(text) if include_prompt else grams(text)
 
 
-def _unit(entries: Iterable[tuple[int, float]]) -> list[tuple[int, float]]:
-    """Order a row by column and give it the length 1."""
+def _shortened(
+    entries: Iterable[tuple[int, float]], power: float, scale: float
+) -> list[tuple[int, float]]:
+    """Order a row by column and divide it by scale·length**power."""
     row = sorted(entry for entry in entries if entry[1])
     length = math.sqrt(math.fsum(value * value for _, value in row))
-    return [(column, value / length) for column, value in row]
+    return [(column, value / (scale * length**power)) for column, value in row]
 
 
 def _sparse(rows: Iterable[list[tuple[int, float]]], width: int) -> SparseRows:

@@ -15,8 +15,7 @@ from textenv.errors import MissingExtraError, TextenvError
 from textenv.limits import max_positions
 from textenv.models.transformers_folder import read_folder
 from textenv.preferences.joining import joined, tokenised
-from textenv.preferences.reward_model.features import Features
-from textenv.preferences.reward_model.identity import digest
+from textenv.preferences.reward_model.features import Features, digest
 from textenv.sources import is_hub_id, snapshot
 from textenv.sources.minilm import folder as minilm_folder
 

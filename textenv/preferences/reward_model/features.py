@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
+
+import torch
 
 from textenv.errors import TextenvError, UnknownNameError
 from textenv.plugins import release
@@ -63,8 +66,8 @@ def make_features(config: Any, prompts: Sequence[str] = (), texts: Sequence[str]
     features = _named(config, release(config.features), prompts, texts)
     if config.hidden_units and features.sparse:
         raise ValueError(
-            f"hidden_units= needs an encoder or a language model, not {features.name!r}, whose many "
-            "columns a linear head weighs"
+            f"hidden_units= needs an encoder or a language model, not {features.name!r}, whose "
+            "many columns a linear head weighs"
         )
     return features
 
@@ -129,3 +132,21 @@ def load_features(name: str, settings: dict[str, Any], folder: Path, base: Any) 
             )
         return HiddenFeatures(base if base is not None else rest, **settings)
     raise UnknownNameError("kind of features", name, KINDS)
+
+
+def digest(module: Any, tokenizer: Iterable[str]) -> str:
+    """Return the SHA-256 of a module's parameters and its tokenizer: what tells bases apart.
+
+    The parameters are rounded to bfloat16, so that the type in which a model was loaded makes no
+    difference.
+
+    Args:
+        module: An `nn.Module`.
+        tokenizer: Whatever says how it splits text.
+    """
+    found = hashlib.sha256("\n".join(tokenizer).encode("utf-8", "surrogatepass"))
+    for name, tensor in module.named_parameters():
+        found.update(f"{name} {tuple(tensor.shape)}".encode())
+        rounded = tensor.detach().to("cpu", torch.bfloat16).contiguous()
+        found.update(rounded.reshape(-1).view(torch.uint8).numpy().tobytes())
+    return found.hexdigest()

@@ -14,8 +14,7 @@ from torch import Tensor
 from textenv.limits import max_positions
 from textenv.models.base import LanguageModel
 from textenv.models.loading import load
-from textenv.preferences.reward_model.features import Features
-from textenv.preferences.reward_model.identity import digest
+from textenv.preferences.reward_model.features import Features, digest
 from textenv.prefixes import Prefixes
 
 BATCH = 64  # texts read at once

@@ -115,7 +115,7 @@ def _fit(
     from opacus.grad_sample import GradSampleModule
     from opacus.optimizers import DPOptimizer
 
-    class Optimiser(DPOptimizer):  # type: ignore[misc]
+    class Optimiser(DPOptimizer):
         def add_noise(self) -> None:
             """As Opacus does it, but from a generator whose seed cannot be guessed."""
             for parameter in self.params:

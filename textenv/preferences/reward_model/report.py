@@ -53,9 +53,12 @@ class Report:
 
     def table(self) -> str:
         """Return the figures as a Markdown table."""
+        others = (
+            "that share no prompt (or text) with them" if self.privacy is None else "public ones"
+        )
         rows = [
             ("Learned from", f"{self.n_train:,} {self.kind}"),
-            ("Measured on", f"{self.n_validation:,} that share no prompt (or text) with them"),
+            ("Measured on", f"{self.n_validation:,} {others}" if self.n_validation else None),
             ("Left out", f"{self.n_left_out:,}" if self.n_left_out else None),
             ("Accuracy", self.accuracy),
             ("Correlation", self.correlation),

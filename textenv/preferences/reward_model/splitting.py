@@ -20,7 +20,8 @@ class Split(NamedTuple):
     train: int64 [n].
     validation: int64 [m].
     left_out: int64 [k]; comparisons with one text on each side.
-    groups: int64 [n + m + k], by row: rows of one prompt have one number.
+    groups: int64 [n + m + k], by row: rows of one prompt have one number; where texts are divided,
+        rows of one text, or of one pair.
     """
 
     train: npt.NDArray[np.int64]
@@ -34,7 +35,8 @@ def split(data: Sequence[Row], share: float, seed: int) -> Split:
 
     Comparisons without prompts that hang together through their texts stay on one side. Where more
     than half of all rows hang together so, or all rows have one prompt, the texts are divided
-    instead, and comparisons that have one text on each side are left out, and counted.
+    instead, and comparisons that have one text on each side are left out, and counted. A text that
+    stands after several prompts may be on both sides.
 
     Args:
         data: The rows.
@@ -114,5 +116,7 @@ def _by_texts(data: Sequence[Row], share: float, generator: np.random.Generator)
             f"no {share:.0%} of these {len(data)} rows of {len(known)} texts can be set aside "
             "without a text on both sides: give more rows, or validation=0"
         )
+    asked: dict[frozenset[int], int] = {}  # several people may have been asked about one pair
+    groups = np.array([asked.setdefault(frozenset(row), len(asked)) for row in rows])
     numbers = np.arange(len(data))
-    return Split(numbers[kept], numbers[set_aside], numbers[~kept & ~set_aside], numbers)
+    return Split(numbers[kept], numbers[set_aside], numbers[~kept & ~set_aside], groups)

@@ -3,6 +3,7 @@
 import { ask } from "./server.js";
 
 const at = (id) => document.getElementById(id);
+const REVIEWS = { fine: "Reviewed: fine.", removed: "Removed: nobody is asked, nothing is exported." };
 const NAMES = {
   better: "one preferred",
   tie: "equal",
@@ -95,8 +96,22 @@ function showAgreement({ alpha, pairs, rating_alpha, texts, kappas }) {
   at("agreement").replaceChildren(list);
 }
 
+/** What a reviewer may say of a question, or has said. */
+function reviewed(question, review) {
+  const line = make("div", "", "review");
+  const may = review ? [["Review again", null]] : [["Fine", "fine"], ["Remove", "removed"]];
+  if (review) line.append(make("strong", REVIEWS[review]));
+  for (const [words, said] of may) {
+    const button = make("button", words);
+    button.type = "button";
+    button.addEventListener("click", () => show("review", { question, review: said }));
+    line.append(button);
+  }
+  return line;
+}
+
 function showFlagged(flagged) {
-  const items = flagged.map(({ prompt, texts, reason, raters, round }) => {
+  const items = flagged.map(({ id, prompt, texts, reason, raters, round, review }) => {
     const item = make("article", "", "card");
     const why = [reason && `filter: ${reason}`, raters && plural(raters, "rater")].filter(Boolean);
     item.append(make("h3", `${why.join(" · ")} · round ${round}`));
@@ -107,21 +122,26 @@ function showFlagged(flagged) {
       shown.lang = "";
       item.append(shown);
     }
+    item.append(reviewed(id, review));
     return item;
   });
   at("flagged-list").replaceChildren(...(items.length ? items : [make("p", "Nothing is flagged.")]));
 }
 
-try {
-  const results = await ask("results");
-  showCounts(results);
-  showWins(results.win_rates);
-  showMeans(results.ratings, results.scale);
-  showAgreement(results.agreement);
-  showFlagged(results.flagged);
-  at("content").hidden = false;
-  document.querySelector("main").dataset.state = "ready";
-} catch (error) {
-  at("status").textContent = `${error.message} Load the page again.`;
-  at("status").classList.add("loud");
+async function show(path, body) {
+  try {
+    const results = await ask(path, body);
+    showCounts(results);
+    showWins(results.win_rates);
+    showMeans(results.ratings, results.scale);
+    showAgreement(results.agreement);
+    showFlagged(results.flagged);
+    at("content").hidden = false;
+    document.querySelector("main").dataset.state = "ready";
+  } catch (error) {
+    at("status").textContent = `${error.message} Load the page again.`;
+    at("status").classList.add("loud");
+  }
 }
+
+await show("results");
