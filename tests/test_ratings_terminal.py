@@ -91,6 +91,13 @@ def test_the_end_of_the_input_keeps_what_was_answered(path, ending):
     assert kept == len(answers(path)) == 2
 
 
+def test_nobody_waits_for_what_was_shown_last(path):
+    rated(path, "1", "1", "1")  # the fourth pair was shown, then the input ended
+    shown, kept = rated(path, "1")
+    assert kept == 1
+    assert shown[-1] == "All done. Thank you."
+
+
 def test_a_rater_goes_on_with_the_code(path):
     shown, _ = rated(path, "1", "q")
     code = shown[0].split()[2].rstrip(";")

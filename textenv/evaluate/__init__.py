@@ -2,9 +2,9 @@
 
 from textenv.evaluate.beside import compare, counted, rows_of, samples_of
 from textenv.evaluate.measures import NAMES, Measure, measures_of
-from textenv.evaluate.sample_page import page
 from textenv.evaluate.report import Report, Row, Sample, SampleText
 from textenv.evaluate.resampling import Resampling, Spread
+from textenv.evaluate.sample_page import page
 from textenv.evaluate.written import Written
 
 __all__ = [

@@ -70,10 +70,12 @@ def lease(connection: sqlite3.Connection, question: int, rater: int, now: float)
     connection.execute(f"INSERT INTO leases VALUES (:question, :rater, {until})", values)
 
 
-def release(connection: sqlite3.Connection, question: int, rater: int) -> None:
-    """Let a rater go of a question."""
-    values = (question, rater)
-    connection.execute("DELETE FROM leases WHERE question = ? AND rater = ?", values)
+def release(connection: sqlite3.Connection, rater: int, question: int | None = None) -> None:
+    """Let a rater go of a question; None: of all."""
+    values = {"rater": rater, "question": question}
+    connection.execute(
+        "DELETE FROM leases WHERE rater = :rater AND question = ifnull(:question, question)", values
+    )
 
 
 def progress(

@@ -199,6 +199,13 @@ class Database(Outcomes):
         with self.writing("nothing was undone") as connection:
             return tables.undo(connection, rater, rating, self._clock())
 
+    def let_go(self, rater: str) -> None:
+        """Leave to others what a rater was asked last and will not answer."""
+        with self.writing("nothing was left to others") as connection:
+            number = tables.known(connection, "raters", pseudonym=rater)
+            if number is not None:
+                assignment.release(connection, number)
+
     def review(self, question: Question | int, said: Review | None) -> None:
         """Keep what a reviewer says of what was flagged.
 

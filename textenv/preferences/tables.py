@@ -136,7 +136,7 @@ def add_rating(
         "VALUES (?, ?, ?, ?, ?, ?)",
         (question, by, verdict, number, key, first_left),
     )
-    assignment.release(connection, question, by)
+    assignment.release(connection, by, question)
     return int(cursor.lastrowid or 0)
 
 

@@ -62,6 +62,7 @@ def rate_in_terminal(
             output("The last ones are with other raters." if left else "All done. Thank you.")
     except (EOFError, KeyboardInterrupt):
         output("")
+    database.let_go(who)  # so that nobody waits for what was shown last
     return kept
 
 
