@@ -11,8 +11,9 @@ demo: .venv/installed
 smollm2: .venv/weights
 	$(BIN)/textenv demo --lm smollm2
 
+# A worker for each core, with one thread each: threads that wait for each other cost far more.
 test: lint .venv/weights
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n logical --maxprocesses 8 --dist worksteal
 
 lint: .venv/installed
 	$(BIN)/ruff check .

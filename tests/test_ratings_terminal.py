@@ -1,5 +1,6 @@
 """Rating in the terminal, and the command `textenv rate`."""
 
+import json
 import os
 import pty
 import subprocess
@@ -188,6 +189,8 @@ def test_the_command_says_what_is_wrong(path, tmp_path, capsys):
         (["rate", str(path), "--rater", "calm-heron-4821"], "--rater belongs to --terminal"),
         (["rate", str(path), "--raters-per-pair", "0"], "expected --raters-per-pair ≥ 1, got 0"),
         (["rate", str(path), "--export", "x.txt"], "nothing is rated"),
+        (["rate", str(path), "--export", "x.jsonl", "--trl"], "no text is preferred to another"),
+        (["rate", str(path), "--trl"], "--trl says how --export writes"),
         (["rate", str(path), "--round", "1"], "--round belongs to --export and --import"),
         (["rate", str(path), "--terminal", "--rater", "no-body-1"], "nobody has the code"),
         (["rate", str(path), "--import", str(tmp_path / "no.jsonl")], "no.jsonl"),
@@ -202,6 +205,16 @@ def test_a_runs_folder_stands_for_its_database(path, tmp_path, capsys):
     assert main(["rate", str(tmp_path), "--export", str(tmp_path / "out.csv")]) == 0
     assert "written: " in capsys.readouterr().out
     assert len(read_comparisons(tmp_path / "out.csv")) == 1
+
+
+def test_what_trl_reads(path, tmp_path, capsys):
+    with Database(path) as database:
+        database.rate_pair(1, "ann", "worse")
+        database.rate_pair(2, "ann", "tie")
+    file = tmp_path / "out.jsonl"
+    assert main(["rate", str(path), "--export", str(file), "--trl"]) == 0
+    assert "1 comparisons; 1 ties were left out" in capsys.readouterr().out
+    assert json.loads(file.read_text()) == {"prompt": "p0", "chosen": "b0", "rejected": "a0"}
 
 
 def test_rate_loads_no_torch(path):

@@ -67,6 +67,15 @@ def replace_file(path: str | Path, content: str | bytes) -> None:
     _fsync(target.parent)
 
 
+def free_folder(folder: Path) -> Path:
+    """Return the folder, or the first of folder-2, folder-3, … that is not there."""
+    number, free = 1, folder
+    while free.exists():
+        number += 1
+        free = folder.with_name(f"{folder.name}-{number}")
+    return free
+
+
 def _exchanged(one: Path, other: Path) -> bool:
     """Give each of two paths the other's name in one step; False where that cannot be done."""
     if not sys.platform.startswith("linux"):

@@ -18,6 +18,7 @@ import numpy.typing as npt
 import torch
 
 from textenv import exact, mdp
+from textenv.files import free_folder
 from textenv.models import Prefixes, TabularLM
 from textenv_agents import losses
 from textenv_agents.config import PolicyGradientConfig
@@ -155,7 +156,7 @@ def reviews(config: DemoConfig) -> None:
             env="textenv/Sentiment-v0",
             lm=part.lm,
             tokens=part.tokens if config.tokens is None else config.tokens,
-            folder=_free(config.folder),
+            folder=free_folder(config.folder),
             texts=part.texts,
             agent=replace(part.agent, seed=config.seed),
         ),
@@ -216,12 +217,3 @@ def _gradient_terms(agent: PolicyGradient, episodes: Episodes) -> npt.NDArray[np
 def _plus_minus(values: npt.NDArray[np.float64]) -> str:
     """The mean with its 95 % half-width."""
     return f"{values.mean():+.4f} ± {1.96 * values.std() / math.sqrt(len(values)):.4f}"
-
-
-def _free(folder: Path) -> Path:
-    """The folder, or the first of folder-2, folder-3, … that is not there."""
-    number, free = 1, folder
-    while free.exists():
-        number += 1
-        free = folder.with_name(f"{folder.name}-{number}")
-    return free

@@ -12,7 +12,9 @@ from typing import Annotated, Any
 
 import tyro
 
+from textenv.errors import TextenvError
 from textenv.preferences.database import Database
+from textenv.preferences.files import write_comparisons
 from textenv.preferences.importing import import_file
 from textenv.preferences.page import serve
 from textenv.preferences.page.server import existing
@@ -40,6 +42,9 @@ class RateConfig:
     """Open this machine's browser."""
     export: Path | None = None
     """Write what was rated to a .jsonl, .csv or .parquet file, without anything about a person."""
+    trl: bool = False
+    """Let `--export` write prompt, chosen and rejected alone, as TRL takes them; ties are left
+    out."""
     take: Annotated[Path | None, tyro.conf.arg(name="import")] = None
     """Take in a .jsonl, .csv or .parquet file of pairs to be rated, or of ratings."""
     round: int | None = None
@@ -71,6 +76,8 @@ def rate(
         raise ValueError(f"expected --raters-per-pair ≥ 1, got {config.raters_per_pair}")
     if config.round is not None and config.take is None and config.export is None:
         raise ValueError("--round belongs to --export and --import; people are asked all rounds")
+    if config.trl and config.export is None:
+        raise ValueError("--trl says how --export writes: add --export FILE")
     path = database_of(config.run, new=config.take is not None)
     if config.take is not None or config.export is not None:
         with Database(path) as database:
@@ -123,6 +130,15 @@ def _exchange(config: RateConfig, database: Database, output: Callable[[str], An
         output(f"{taken.rows} {taken.what} were added to {database.path}")
         if taken.left_out:
             output(f"not kept, because it may be about who answered: {', '.join(taken.left_out)}")
-    if config.export is not None:
+    if config.export is not None and config.trl:
+        known = database.comparisons(config.round)
+        if all(each.chosen is None for each in known):
+            raise TextenvError(
+                f"no text is preferred to another in {str(database.path)!r} yet: nothing was "
+                "written"
+            )
+        rows, ties = write_comparisons(config.export, known, form="trl")
+        output(f"written: {config.export}, {rows} comparisons; {ties} ties were left out")
+    elif config.export is not None:
         for written in database.export(config.export, config.round):
             output(f"written: {written}")

@@ -16,7 +16,7 @@ import numpy as np
 from textenv.errors import TextenvError
 from textenv.evaluate import Report, Written, compare, counted, page, rows_of, samples_of
 from textenv.evaluate.measures import check_names, check_references
-from textenv.files import replaced_folder
+from textenv.files import free_folder, replaced_folder
 from textenv.filters import flag
 from textenv.models import LanguageModel
 from textenv.models.sampling import Sampling
@@ -182,7 +182,7 @@ def evaluate_into_folder(config: EvaluateConfig) -> tuple[Report, Path]:
     Raises:
         FileExistsError: the folder is there and not empty.
     """
-    folder = config.folder or _free(Path("runs") / "evaluation")
+    folder = config.folder or free_folder(Path("runs") / "evaluation")
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise FileExistsError(
             f"the folder {str(folder)!r} is not empty: choose another by --folder"
@@ -210,12 +210,3 @@ def save(made: Report, folder: str | Path, *, samples: int = 100) -> None:
     with replaced_folder(folder) as temporary:
         (temporary / JSON).write_text(made.dumps(), "utf-8")
         (temporary / PAGE).write_text(page(made, samples=samples), "utf-8")
-
-
-def _free(folder: Path) -> Path:
-    """The folder, or the first of folder-2, folder-3, … that is not there."""
-    number, free = 1, folder
-    while free.exists():
-        number += 1
-        free = folder.with_name(f"{folder.name}-{number}")
-    return free
