@@ -36,7 +36,10 @@ class Curve(NamedTuple):
 
     @property
     def fall(self) -> Interval:
-        """How far the true reward falls from that moment to the last, over seeds."""
+        """How far the true reward falls from that moment to the last, over seeds.
+
+        The moment is chosen on these same seeds, so that it is never below 0 and a little too long.
+        """
         return mean_interval(self.true[self.peak] - self.true[-1])
 
 

@@ -35,7 +35,7 @@ PAIRS, OPPONENTS, FRESH = 1, 2, 3  # seeds of texts that have nothing to do with
 class OveroptimisationConfig:
     """The benchmark."""
 
-    seeds: int = 3
+    seeds: int = 5
     """How many training runs on each reward; pairs, verdicts and reward models are drawn anew."""
     tokens: int = 60_000
     """Tokens written in each."""

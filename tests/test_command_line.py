@@ -48,6 +48,10 @@ def test_help_and_mistakes(capsys):
     assert "nowhere.txt" in capsys.readouterr().err
     assert main(["train", "textenv/Sentiment-v0", "--lm", "revews"]) == 2
     assert "Did you mean 'reviews'?" in capsys.readouterr().err
+    assert main(["play", "not_there:mine/Toy-v0"]) == 2
+    error = capsys.readouterr().err  # no package of ours is missing
+    assert "No module named 'not_there'" in error
+    assert "pip install" not in error
 
 
 def test_a_run_folder_is_whole(tmp_path, capsys):

@@ -258,6 +258,11 @@ def test_too_few_pairs_to_hold_some_out(tmp_path):
         loop(settings(tmp_path / "run", pairs=1, texts=10))
 
 
+def test_another_kind_of_environment(tmp_path):
+    with pytest.raises(ValueError, match=r"id of a textenv environment.*'CartPole-v1'"):
+        loop(settings(tmp_path / "loop", env="CartPole-v1"))
+
+
 def test_damaged_files(tmp_path):
     folder = tmp_path / "run"
     interrupt(settings(folder, texts=10), "a reward model learns")

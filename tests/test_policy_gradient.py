@@ -15,6 +15,7 @@ from stable_baselines3.common.logger import configure
 import textenv
 from tests import small_tasks
 from textenv import exact
+from textenv.errors import TextenvError
 from textenv.models import LSTMLM, TabularLM
 from textenv.models.sampling import draw
 from textenv.rewards import word_preference
@@ -314,6 +315,24 @@ def test_a_failed_save_leaves_the_old_checkpoint(tmp_path, monkeypatch):
     monkeypatch.undo()
     assert PolicyGradient.load(tmp_path / "checkpoint").tokens == 0
     assert sorted(path.name for path in tmp_path.iterdir()) == ["checkpoint"]
+
+
+def test_environments_of_a_module_that_is_not_imported_yet(tmp_path, monkeypatch):
+    """ "module:id", as `gym.make` takes it: how the command line reaches your environments."""
+    (tmp_path / "mine_alone.py").write_text(
+        "import gymnasium as gym\n"
+        "import textenv\n"
+        "toy = gym.spec('textenv/GoodBad-v0')\n"
+        "gym.register('mine/Toy-v0', toy.entry_point, kwargs=toy.kwargs,\n"
+        "             vector_entry_point=toy.vector_entry_point)\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    agent = PolicyGradient(None, "mine_alone:mine/Toy-v0", seed=0)
+    assert agent.env.unwrapped.task.rules.vocabulary_size == 2
+    with pytest.warns(UserWarning, match="latest versioned environment"):
+        assert PolicyGradient(None, "mine/Toy", seed=0).env.spec.id == "mine/Toy-v0"
+    with pytest.raises(TextenvError, match="No module named 'not_there'"):
+        PolicyGradient(None, "not_there:mine/Toy-v0")
 
 
 def test_environments_that_do_not_fit():

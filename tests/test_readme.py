@@ -1,4 +1,4 @@
-"""The README's Python runs as it stands, and prints what the README says it prints."""
+"""The READMEs' Python runs as it stands and prints what they say; they leave no file out."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ ROOT = Path(__file__).parent.parent
 README = ROOT / "README.md"
 BLOCKS = [
     block
-    for path in (README, ROOT / "agents" / "README.md")
+    for path in (README, ROOT / "agents" / "README.md", *sorted(ROOT.glob("textenv/**/README.md")))
     for block in re.findall(
         r"```python\n(.*?)```\n(?:```text\n(.*?)```)?", path.read_text("utf-8"), re.DOTALL
     )
@@ -33,3 +33,15 @@ def test_example(code, output, tmp_path):
 def test_code_comes_early():
     lines = README.read_text("utf-8").splitlines()
     assert lines.index("```python") < 25
+
+
+@pytest.mark.parametrize("folder", ["textenv/evaluate", "textenv/filters", "textenv/judges",
+                                    "textenv/metrics", "textenv/models", "textenv/preferences",
+                                    "textenv/rewards", "agents/textenv_agents/loop"])  # fmt: skip
+def test_every_file_has_its_place_in_the_folders_readme(folder):
+    readme = (ROOT / folder / "README.md").read_text("utf-8")
+    named = set(re.findall(r"[\w/]+\.(?:py|html|css|js)\b", readme))
+    files = {path.name for path in (ROOT / folder).glob("*.py")} - {"__init__.py"}
+    assert files - named == set()
+    known = {path.name for path in ROOT.glob("*/**/*.*")}
+    assert {Path(name).name for name in named} - known == set()

@@ -211,6 +211,18 @@ class TestPolicies:
         with pytest.raises(ValueError, match="another one of"):
             report("start", GOOD_BAD, against="reviews", texts=20)
 
+    def test_the_environment_names_its_model(self):
+        """The vocabulary is then that model's; any policy that shares it writes."""
+        films, few = "textenv/Sentiment-v0", {"texts": 20, "measures": ["reward", "kl"]}
+        result = report("reviews", films, lm="reviews", **few)
+        assert result.rows == report("reviews", films, **few).rows
+        with pytest.raises(ValueError, match=r"'translator'.*\"the environment's lm=\""):
+            report("translator", films, reference="translator", lm="reviews", **few)
+
+    def test_a_win_rate_needs_a_rater(self):
+        with pytest.raises(ValueError, match="win_rate needs"):
+            report("start", GOOD_BAD, against="start", texts=20, measures=["win_rate"])
+
     def test_no_start(self):
         with pytest.raises(TextenvError, match="no starting policy of its own"):
             report("start", "tests/NoStart-v0", texts=20)
@@ -241,7 +253,8 @@ class TestCommand:
     def test_film_reviews(self, tmp_path, capsys):
         folder = tmp_path / "evaluation"
         reward = '{"name": "sum", "terms": [[1, "sentiment"], [0.1, "length"]]}'
-        arguments = ["reviews", "textenv/Sentiment-v0", "--texts", 12, "--per-prompt", 2]
+        arguments = ["reviews", "textenv/Sentiment-v0", "--texts", 12, "--per-prompt", 2,
+                     "--device", "auto"]  # fmt: skip
         assert self.run(*arguments, "--reward", reward, "--folder", folder, "--top-k", 20,
                         "--keywords", '{"max_tokens": 6}', "--samples", 3) == 0  # fmt: skip
         printed = capsys.readouterr().out
@@ -262,6 +275,10 @@ class TestCommand:
             (["start", LOVE, "--measures", "blue"], "Did you mean 'bleu'"),
             (["start", LOVE, "--reward", "nothing"], "nothing"),
             (["start", LOVE, "--against", "reviews"], "vocabulary"),
+            (["start", "CartPole-v1"], "textenv environment"),
+            (["start", f"nowhere:{LOVE}"], "No module named 'nowhere'"),
+            (["start", LOVE, "--keywords", '{"num_envs": 3}'], "num_envs= is chosen here"),
+            (["start", LOVE, "--device", "xla:9"], "expected device="),
         ],
     )
     def test_mistakes_are_one_line(self, arguments, said, tmp_path, capsys):
@@ -281,8 +298,10 @@ class TestCommand:
             (["--measures", "win_rate"], "--against"),
             (["--keywords", "{"], "to be JSON"),
             (["--keywords", "[1]"], "a JSON object"),
+            (["--keywords", '{"seed": 1}'], "'seed' is no keyword of environments"),
             (["--temperature", "0"], "temperature"),
             (["--samples", "-1"], "samples ≥ 0"),
+            (["--seed", "-1"], "seed ≥ 0"),
         ],
     )
     def test_settings_that_cannot_be(self, arguments, said, capsys):

@@ -48,7 +48,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         COMMANDS[command](rest)
     except ModuleNotFoundError as error:
-        missing = MissingExtraError((error.name or "").split(".")[0], f"textenv {command}")
+        missing: Exception = error  # one without a name says itself what is missing
+        if error.name:
+            missing = MissingExtraError(error.name.split(".")[0], f"textenv {command}")
         print(f"textenv {command}: {missing}", file=sys.stderr)
         return 2
     except (TextenvError, GymnasiumError, ArithmeticError, ValueError, OSError) as error:

@@ -2,16 +2,27 @@
 
 from __future__ import annotations
 
+import importlib
+from collections.abc import Container
 from dataclasses import replace
 from typing import Any
 
 import gymnasium as gym
-from gymnasium.envs.registration import load_env_creator
+from gymnasium.envs.registration import (
+    find_highest_version,
+    get_env_id,
+    load_env_creator,
+    parse_env_id,
+)
 from gymnasium.vector import AutoresetMode, VectorEnv
 
 import textenv
+from textenv.errors import TextenvError
 from textenv.models import LanguageModel
 from textenv_agents.config import PolicyGradientConfig
+
+# What agents and evaluations decide themselves when they make an environment.
+COLLECTING = ("num_envs", "vectorization_mode", "autoreset_mode", "scoring")
 
 
 def settings_for(
@@ -68,9 +79,38 @@ def make_environment(
     return env
 
 
+def check_id(environment_id: str, keywords: Container[str] = ()) -> None:
+    """Refuse ids of other environments, and keywords that say how texts are collected.
+
+    Args:
+        environment_id: What `gym.make_vec` takes, "module:id" included.
+        keywords: The names of the environment's.
+
+    Raises:
+        ValueError: the id makes something else, or a keyword is one that is said here.
+    """
+    if not _is_ours(environment_id):
+        raise ValueError(
+            "expected the id of a textenv environment, such as those of `textenv list`, got "
+            f"{environment_id!r}"
+        )
+    for name in COLLECTING:
+        if name in keywords:
+            raise ValueError(f"{name}= is chosen here: leave it out of the environment's keywords")
+
+
 def _is_ours(environment_id: str) -> bool:
     """Whether an id makes a `TextVectorEnv`, or may make one, being a function."""
-    entry = gym.spec(environment_id).vector_entry_point
+    module, _, name = environment_id.rpartition(":")
+    if module:  # "module:id", as `gym.make` takes it: the module registers the id
+        try:
+            importlib.import_module(module)
+        except ModuleNotFoundError as error:
+            raise TextenvError(f"{environment_id!r} cannot be made: {error}") from error
+    namespace, short, version = parse_env_id(name)
+    if version is None:  # then `gym.make_vec` takes the newest
+        name = get_env_id(namespace, short, find_highest_version(namespace, short))
+    entry = gym.spec(name).vector_entry_point
     if entry is None:
         return False
     creator = load_env_creator(entry) if isinstance(entry, str) else entry

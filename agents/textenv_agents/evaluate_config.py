@@ -75,8 +75,9 @@ class EvaluateConfig:
                 "an interval needs at least two draws of a prompt, got "
                 f"texts={self.texts} with per_prompt={self.per_prompt}"
             )
-        if self.samples < 0:
-            raise ValueError(f"expected samples ≥ 0, got {self.samples}")
+        for name in ("samples", "seed"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"expected {name} ≥ 0, got {getattr(self, name)}")
         if self.rater is not None and self.against is None:
             raise ValueError(
                 f"the rater {self.rater!r} compares two policies: name the other by --against, as "
@@ -108,6 +109,12 @@ class EvaluateConfig:
             raise ValueError(f"expected --{name} to be JSON, got {text!r}: {error}") from error
         if name == "keywords" and not isinstance(value, dict):
             raise ValueError(f"expected --keywords to be a JSON object, got {text!r}")
+        for key in value if name == "keywords" else ():
+            if key != "reward" and hasattr(self, key):  # or it would be said twice
+                raise ValueError(
+                    f"{key!r} is no keyword of environments: say it with the options of "
+                    "textenv evaluate"
+                )
         return value
 
     def environment_keywords(self) -> dict[str, Any]:

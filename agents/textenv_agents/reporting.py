@@ -19,8 +19,10 @@ from textenv.evaluate.measures import check_names, check_references
 from textenv.files import free_folder, replaced_folder
 from textenv.filters import flag
 from textenv.models import LanguageModel
+from textenv.models.loading import find_device
 from textenv.models.sampling import Sampling
 from textenv.preferences import Rater
+from textenv_agents.environments import check_id
 from textenv_agents.evaluate_config import EvaluateConfig
 from textenv_agents.evaluation import drawn, environments
 from textenv_agents.fresh_texts import FreshTexts
@@ -75,15 +77,20 @@ def report(
     if rater is not None and against is None:
         raise ValueError("a rater compares two policies: give the other one as against=")
     check_names(measures)
+    if measures is not None and "win_rate" in measures and rater is None:
+        raise ValueError("win_rate needs another policy, against=, and who compares, rater=")
+    check_id(env, keywords)
     judge = _rater(rater)
     start = _starter(env, keywords, device)
     ours = find_policy(policy, start, device=device)
     theirs = None if against is None else find_policy(against, start, device=device)
     base = _reference(reference, ours, start, device)
-    for one in (theirs, base):
+    # The environment's vocabulary is that of the model that is named by lm=, or of the policy.
+    named = Policy("the environment's lm=", start()) if "lm" in keywords else None
+    for one in (theirs, base, named):
         if one is not None:
             check_same_vocabulary(ours, one)
-    own = {} if ours.name == START else {"lm": ours.model}
+    own = {} if ours.name == START or named else {"lm": ours.model}
     envs = environments(env, texts, **own, **keywords)
     task = envs.unwrapped.task
     check_references(measures, task.columns)
@@ -124,7 +131,7 @@ def _starter(env: str, keywords: dict[str, Any], device: str | None) -> Callable
                 f"{env} has no starting policy of its own: name a language model as policy, and "
                 f"one as reference ({error})"
             ) from error
-        return model if device is None else model.to(device)
+        return model if device is None else model.to(find_device(device))
 
     return start
 

@@ -18,7 +18,7 @@ import json
 import re
 import shutil
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
@@ -123,7 +123,7 @@ class RunFolder:
         if self._untrained is None:
             self._untrained = checkpoint.untrained(agent)
         state = {
-            "run": _of_run(self.config),
+            "run": flat_settings(self.config.to_json()),
             "made_with": made_with(agent),
             "untrained": self._untrained,
         }
@@ -227,10 +227,8 @@ class RunFolder:
 
     def _check(self, folder: Path, saved: Checkpoint, agent: PolicyGradient) -> None:
         """Refuse other settings and another model; warn of another place."""
-        now, then = _of_run(self.config), saved.state["run"]
-        different = sorted(key for key in now.keys() | then.keys() if now.get(key) != then.get(key))
-        if different:
-            changes = ", ".join(f"{k}: {then.get(k)!r} → {now.get(k)!r}" for k in different)
+        changes = changed(saved.state["run"], flat_settings(self.config.to_json()))
+        if changes:
             raise CheckpointError(
                 f"{str(self.path / CONFIG)!r} was changed since {folder.name} was written "
                 f"({changes}): a run goes on with its own settings, or begins anew elsewhere"
@@ -272,6 +270,31 @@ def left_half_written(path: Path) -> str | None:
     return None if left is None else left["name"]
 
 
+def flat_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings that a run goes on with, without its folder, which may have been moved.
+
+    >>> flat_settings({"folder": "runs/one", "tokens": 9, "agent": {"seed": 3}})
+    {'tokens': 9, 'agent.seed': 3}
+    """
+    flat: dict[str, Any] = {}
+    for key, value in settings.items():
+        if isinstance(value, dict):
+            flat |= {f"{key}.{name}": each for name, each in value.items()}
+        elif key != "folder":
+            flat[key] = value
+    return flat
+
+
+def changed(then: Mapping[str, Any], now: Mapping[str, Any]) -> str:
+    """What is different between two sets of settings, in words; "" where nothing is.
+
+    >>> changed({"tokens": 9, "seed": 3}, {"tokens": 10, "seed": 3})
+    'tokens: 9 → 10'
+    """
+    different = sorted(key for key in now.keys() | then.keys() if now.get(key) != then.get(key))
+    return ", ".join(f"{key}: {then.get(key)!r} → {now.get(key)!r}" for key in different)
+
+
 def _locks(file: IO[str]) -> bool:
     """Lock a file; False where another process has it locked.
 
@@ -288,13 +311,6 @@ def _locks(file: IO[str]) -> bool:
     except OSError:  # a drive without locks
         return True
     return True
-
-
-def _of_run(config: TrainConfig) -> dict[str, Any]:
-    """The settings that a checkpoint is checked against; the folder may have been moved."""
-    flat = {key: value for key, value in config.to_json().items() if key != "folder"}
-    agent = flat.pop("agent")
-    return flat | {f"agent.{key}": value for key, value in agent.items()}
 
 
 def _remove(folder: Path) -> None:

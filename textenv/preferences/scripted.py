@@ -32,7 +32,8 @@ class ScriptedRater:
 
     The verdict on a pair depends on the seed, the prompt and the two texts, and on nothing else:
     not on the other pairs, on the order of calls, or on which text stands first (the verdict on
-    (b, a) is the mirror image of that on (a, b)). Asked twice, it answers the same.
+    (b, a) is the mirror image of that on (a, b)). Asked twice, it answers the same: where a policy
+    has few different texts, a win rate rests on few draws of the noise.
 
     Args:
         reward: Whatever `as_reward` takes.

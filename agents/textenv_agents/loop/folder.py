@@ -27,7 +27,7 @@ from typing import Any
 from textenv.errors import TextenvError
 from textenv.files import replace_file, replaced_folder
 from textenv_agents.loop.config import LoopConfig
-from textenv_agents.run_folder import left_half_written, locked
+from textenv_agents.run_folder import changed, flat_settings, left_half_written, locked
 
 CONFIG, RATINGS, EVALUATION = "config.json", "ratings.sqlite", "evaluation.json"
 SUMMARY = ("summary.json", "summary.md", "loop.png")
@@ -182,20 +182,14 @@ class LoopFolder:
 
     def settings(self) -> dict[str, Any]:
         """The settings that a loop goes on with; the folder may have been moved."""
-        flat = {key: value for key, value in self.config.to_json().items() if key != "folder"}
-        for key in [key for key, value in flat.items() if isinstance(value, dict)]:
-            inner = flat.pop(key)
-            flat |= {f"{key}.{name}": value for name, value in inner.items()}
-        return flat
+        return flat_settings(self.config.to_json())
 
     def _check(self) -> None:
         """Refuse settings that are no longer those that the loop began with."""
         if not self.round(0).finished:
             return
-        now, then = self.settings(), self.round(0).numbers()["settings"]
-        different = sorted(key for key in now.keys() | then.keys() if now.get(key) != then.get(key))
-        if different:
-            changes = ", ".join(f"{k}: {then.get(k)!r} → {now.get(k)!r}" for k in different)
+        changes = changed(self.round(0).numbers()["settings"], self.settings())
+        if changes:
             raise LoopError(
                 f"{str(self.path / CONFIG)!r} was changed since the loop began ({changes}): a loop "
                 "goes on with its own settings, or begins anew elsewhere"

@@ -8,12 +8,11 @@ from typing import Any
 from textenv.metrics import Interval, mean_interval
 from textenv.models import LanguageModel
 from textenv.preferences import Rater
+from textenv.preferences.comparisons import LABELS
 from textenv.preferences.reward_model import RewardModel
 from textenv_agents.evaluation import Evaluation
 from textenv_agents.loop.folder import LoopFolder, RoundFolder, read_lines, write_lines
 from textenv_agents.loop.world import World
-
-POINTS = {"better": 1.0, "tie": 0.5, "worse": 0.0}
 
 
 def measure_start(loop: LoopFolder, world: World) -> None:
@@ -91,7 +90,7 @@ def win_rate(
             **world.columns(prompts),
         )
         for i, verdict in zip(asked, verdicts, strict=True):
-            points[i] = POINTS[verdict]
+            points[i] = LABELS[verdict]
     return mean_interval(points)
 
 

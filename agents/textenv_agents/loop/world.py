@@ -15,6 +15,7 @@ from textenv.preferences.reward_model import RewardModel
 from textenv.rewards import Zero
 from textenv.task import Task
 from textenv_agents.checkpoint import digest_of
+from textenv_agents.environments import check_id
 from textenv_agents.evaluation import Evaluation, evaluate
 from textenv_agents.loop.config import LoopConfig
 
@@ -32,6 +33,7 @@ class World:
 
     def __init__(self, config: LoopConfig) -> None:
         self.config = config
+        check_id(config.env)
         envs = self._make(1)
         self.task: Task = envs.unwrapped.task  # type: ignore[attr-defined]
         if config.lm is None:
