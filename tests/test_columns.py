@@ -1,8 +1,6 @@
 """`columns=`: prompts of one's own, with what the reward compares with."""
 
 import json
-import re
-from pathlib import Path
 
 import gymnasium as gym
 import numpy as np
@@ -115,11 +113,3 @@ def test_the_callers_lists_may_change():
     )
     right[:] = ["b", "a"]
     assert made.columns == {"reference": ["a", "b"]}
-
-
-def test_the_readmes_example_runs():
-    text = (Path(textenv.__file__).parent / "README.md").read_text("utf-8")
-    (code,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
-    env = eval(code, {"gym": gym})
-    env.reset(options={"prompt_index": 1})
-    assert write(env, "story") == 1.0
