@@ -55,6 +55,16 @@ def fork(database_path: Path, journal: Path, seed: int) -> int:
         os._exit(status)
 
 
+def wait_for_work(journals: list[Path], seconds: float = 60) -> None:
+    """Wait until each writer had its turn: on a busy machine the kills may come too soon for that."""
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        done = [journal.read_text().count("done") for journal in journals]
+        if all(done) and sum(done) > 10 * len(journals):
+            return
+        time.sleep(0.1)
+
+
 def main(database_path: Path, folder: Path, writers: int, kills: int) -> int:
     """Start the writers, kill at random moments, then end them all; 0 if none failed by itself."""
     draw = random.Random(0)
@@ -66,6 +76,8 @@ def main(database_path: Path, folder: Path, writers: int, kills: int) -> int:
     for number in range(kills + writers):
         if number < kills:
             time.sleep(draw.uniform(0.01, 0.2))
+        elif number == kills:
+            wait_for_work(journals)
         process = draw.choice(sorted(running))
         os.kill(process, signal.SIGKILL)
         _, status = os.waitpid(process, 0)
