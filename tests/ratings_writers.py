@@ -56,7 +56,7 @@ def fork(database_path: Path, journal: Path, seed: int) -> int:
 
 
 def wait_for_work(journals: list[Path], seconds: float = 60) -> None:
-    """Wait until each writer had its turn: on a busy machine the kills may come too soon for that."""
+    """Wait until each writer had its turn: on a busy machine the kills may come too soon."""
     until = time.monotonic() + seconds
     while time.monotonic() < until:
         done = [journal.read_text().count("done") for journal in journals]
