@@ -13,7 +13,7 @@ ROOT = Path(__file__).parent.parent
 README = ROOT / "README.md"
 BLOCKS = [
     block
-    for path in (README, ROOT / "agents" / "README.md", *sorted(ROOT.glob("textenv/**/README.md")))
+    for path in (README, *sorted(ROOT.glob("[at][eg]*/**/README.md")))  # agents, textenv
     for block in re.findall(
         r"```python\n(.*?)```\n(?:```text\n(.*?)```)?", path.read_text("utf-8"), re.DOTALL
     )
@@ -37,7 +37,8 @@ def test_code_comes_early():
 
 @pytest.mark.parametrize("folder", ["textenv/evaluate", "textenv/filters", "textenv/judges",
                                     "textenv/metrics", "textenv/models", "textenv/preferences",
-                                    "textenv/rewards", "agents/textenv_agents/loop"])  # fmt: skip
+                                    "textenv/rewards", "agents/textenv_agents/loop",
+                                    "agents/textenv_agents/sb3"])  # fmt: skip
 def test_every_file_has_its_place_in_the_folders_readme(folder):
     readme = (ROOT / folder / "README.md").read_text("utf-8")
     named = set(re.findall(r"[\w/]+\.(?:py|html|css|js)\b", readme))

@@ -29,6 +29,7 @@ EXTRAS = {
     "matplotlib": "agents",
     "tensorboard": "agents",
     "tqdm": "agents",
+    "datasets": "bench",
 }
 
 

@@ -1,0 +1,126 @@
+"""TRL's trainers learn from our rewards on our prompts, and TRL's own rewards pay here.
+
+Skipped where TRL is missing: `pip install "textenv[bench]"`.
+"""
+
+from __future__ import annotations
+
+import pytest
+
+trl = pytest.importorskip("trl", exc_type=ImportError)
+
+import torch  # noqa: E402
+import transformers  # noqa: E402
+from tokenizers import Tokenizer, models, pre_tokenizers  # noqa: E402
+from trl import rewards as theirs  # noqa: E402
+
+from textenv import Task, TextEnv  # noqa: E402
+from textenv.interop.trl import as_trl_reward, from_trl_reward, prompt_dataset  # noqa: E402
+from textenv.rewards import token_f1, word_preference  # noqa: E402
+from textenv.tokenizer_vocabulary import TokenizerVocabulary  # noqa: E402
+
+WORDS = ["<end>", "a", "the", "film", "story", "good", "bad", "fine", "dull"]
+STEPS = 20
+# Other people's warnings, of packages that TRL needs.
+pytestmark = pytest.mark.filterwarnings("default")
+
+CHAT = "{% for m in messages %}{{ m['content'] }} {% endfor %}"
+
+
+@pytest.fixture(scope="module")
+def tokenizer():
+    bare = Tokenizer(models.WordLevel({w: i for i, w in enumerate(WORDS)}, unk_token="<end>"))
+    bare.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    return transformers.PreTrainedTokenizerFast(
+        tokenizer_object=bare, eos_token="<end>", pad_token="<end>", padding_side="left"
+    )
+
+
+@pytest.fixture
+def model():
+    torch.manual_seed(0)
+    config = transformers.GPT2Config(
+        vocab_size=len(WORDS), n_positions=32, n_embd=32, n_layer=1, n_head=2,
+        bos_token_id=0, eos_token_id=0, pad_token_id=0,
+        resid_pdrop=0.0, attn_pdrop=0.0, embd_pdrop=0.0,
+    )  # fmt: skip
+    return transformers.GPT2LMHeadModel(config)
+
+
+def make_task(tokenizer):
+    return Task(
+        name="films",
+        vocabulary=TokenizerVocabulary(tokenizer),
+        max_tokens=6,
+        prompts=["a film", "the story", "the film"],
+        columns={"reference": [["good film"], ["good story"], None]},
+        reward=word_preference(pays="token") + token_f1(),
+    )
+
+
+@pytest.mark.parametrize("conversational", [False, True])
+@pytest.mark.parametrize("method", ["GRPO", "RLOO"])
+def test_trainers_learn_from_our_reward_on_our_prompts(
+    method, conversational, model, tokenizer, tmp_path
+):
+    task = make_task(tokenizer)
+    if conversational:
+        tokenizer.chat_template = CHAT
+    reward = as_trl_reward(task.reward, vocabulary=tokenizer)
+    arguments = getattr(trl, f"{method}Config")(
+        str(tmp_path), per_device_train_batch_size=32, num_generations=8, max_completion_length=6,
+        learning_rate=1e-2, max_steps=STEPS, beta=0.0, seed=0, logging_steps=1, use_cpu=True,
+        bf16=False, gradient_checkpointing=False, report_to="none", save_strategy="no",
+        disable_tqdm=True, dataloader_pin_memory=False,
+    )  # fmt: skip
+    trainer = getattr(trl, f"{method}Trainer")(
+        model=model, reward_funcs=reward, args=arguments, processing_class=tokenizer,
+        train_dataset=prompt_dataset(task, conversational=conversational, repeats=4),
+    )  # fmt: skip
+    trainer.train()
+    logs = [row for row in trainer.state.log_history if "reward" in row]
+    assert len(logs) == STEPS
+    assert f"rewards/{reward.__name__}/mean" in logs[0]
+    before, after = (sum(row["reward"] for row in part) / 3 for part in (logs[:3], logs[-3:]))
+    print(f"\n{method}, {conversational=}: reward {before:.3f} → {after:.3f} in {STEPS} steps")
+    assert after > before + 1.0
+    assert "reward_parts/word_preference" in logs[0]
+
+
+@pytest.mark.parametrize(
+    ("reward", "text", "paid"),
+    [
+        (lambda: theirs.think_format_reward, "<think>\nso\n</think>\nyes", 1.0),
+        (lambda: theirs.think_format_reward, "yes", 0.0),
+        # 5 ids, four of the five bigrams… : (5, 5) three times and (5, 6): 1 − 2 / 4.
+        (lambda: theirs.get_repetition_penalty_reward(ngram_size=2), "x", -0.5),
+        # (10 − 8 − 5) / 8: five ids, from the third on each costs an eighth.
+        (lambda: theirs.get_soft_overlong_punishment(10, 8), "x", -0.375),
+    ],
+)
+def test_trls_own_rewards_pay_here(reward, text, paid):
+    ids = [5, 5, 5, 5, 6]
+    assert from_trl_reward(reward())([""], [text], completion_ids=[ids]) == [pytest.approx(paid)]
+
+
+def test_trls_own_rewards_pay_in_environments_and_have_names(tokenizer):
+    penalty = theirs.get_repetition_penalty_reward(ngram_size=1)
+    task = make_task(tokenizer).with_changes(reward=from_trl_reward(penalty))
+    env = TextEnv(task)
+    env.reset(seed=0)
+    for word in (5, 5, 5, 0):  # good good good <end>
+        _, reward, terminated, _, _ = env.step(word)
+    assert terminated
+    assert reward == pytest.approx(-2 / 3)
+    assert from_trl_reward("trl.rewards:think_format_reward").spec() == {
+        "name": "textenv.interop.trl.taking:TRLReward",
+        "function": "trl.rewards.format_rewards:think_format_reward",
+        "conversational": True,
+    }
+
+
+def test_a_column_of_solutions_reaches_trls_accuracy_reward():
+    pytest.importorskip("math_verify")
+    reward = from_trl_reward(theirs.accuracy_reward)
+    assert reward.columns == ("solution",)
+    assert reward([""], [r"\boxed{2}"], solution=["2"]) == [1.0]

@@ -1,0 +1,1 @@
+"""Bridges to other libraries; each imports the other library only when it is used."""
