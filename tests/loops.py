@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 
-import gymnasium as gym
 from safetensors.torch import load_file
 
+from tests.small_tasks import register_tasks
 from textenv.vocabulary import WordVocabulary
 from textenv_agents import PolicyGradientConfig
 from textenv_agents.loop import LoopConfig
@@ -17,7 +17,7 @@ AGENT = PolicyGradientConfig(
 ENV = "tests/Words-v0"
 WORDS = 'scripted:{"name": "length", "unit": "words"}'  # a rater who likes long texts
 
-for name, keywords in {
+register_tasks({
     "Words": {"task": "WordPreference", "prompt_length": 2, "max_tokens": 6},
     "Unpaid": {"task": "WordPreference", "prompt_length": 2, "max_tokens": 6, "reward": "zero"},
     "OneText": {
@@ -25,14 +25,7 @@ for name, keywords in {
         "prompts": ["good", "good good"],
     },
     "Reviews": {"task": "Sentiment", "lm": "reviews", "max_tokens": 8},
-}.items():  # fmt: skip
-    if f"tests/{name}-v0" not in gym.registry:
-        gym.register(
-            f"tests/{name}-v0",
-            entry_point="textenv.env:TextEnv",
-            vector_entry_point="textenv.vector_env:TextVectorEnv",
-            kwargs=keywords,
-        )
+})  # fmt: skip
 
 
 def settings(folder, **changes):

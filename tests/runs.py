@@ -5,12 +5,12 @@ from __future__ import annotations
 import random
 from pathlib import Path
 
-import gymnasium as gym
 import numpy as np
 import torch
 from safetensors.torch import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from tests.small_tasks import register_tasks
 from textenv.models import LSTMLM
 from textenv.tasks.i_love_you import WORDS
 from textenv.vocabulary import WordVocabulary
@@ -41,17 +41,12 @@ def noisy(prompts, completions, **columns):
     ]
 
 
-for name, keywords in {
-    "Noisy": {"task": "ILoveYou", "reward": f"{__name__}:noisy"},
-    "Short": {"task": "Sentiment", "lm": "reviews", "max_tokens": 8},
-}.items():
-    if f"tests/{name}-v0" not in gym.registry:
-        gym.register(
-            f"tests/{name}-v0",
-            entry_point="textenv.env:TextEnv",
-            vector_entry_point="textenv.vector_env:TextVectorEnv",
-            kwargs=keywords,
-        )
+register_tasks(
+    {
+        "Noisy": {"task": "ILoveYou", "reward": f"{__name__}:noisy"},
+        "Short": {"task": "Sentiment", "lm": "reviews", "max_tokens": 8},
+    }
+)
 
 
 def seed_globals():

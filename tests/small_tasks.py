@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gymnasium as gym
 import numpy as np
 
 from textenv import Task, TextEnv
@@ -61,3 +62,15 @@ def started(prompt="a", made=None, **keywords):
     env = TextEnv(made or task(), **keywords)
     env.reset(seed=0, options={"prompt": prompt})
     return env
+
+
+def register_tasks(tasks):
+    """Register tests/NAME-v0 for each name with the keywords of its environment."""
+    for name, keywords in tasks.items():
+        if f"tests/{name}-v0" not in gym.registry:
+            gym.register(
+                f"tests/{name}-v0",
+                entry_point="textenv.env:TextEnv",
+                vector_entry_point="textenv.vector_env:TextVectorEnv",
+                kwargs=keywords,
+            )

@@ -5,6 +5,7 @@ import sys
 
 import pytest
 
+from tests.keyboard import typing
 from textenv.rewards import exact_match
 from textenv.vocabulary import ByteVocabulary, WordVocabulary
 from textenv_agents.choices import Labels, Menu, read
@@ -16,17 +17,10 @@ WORDS = "textenv/WordPreference-v0"
 
 def played(environment_id, *typed, ending=EOFError, **keywords):
     """Play with these lines, then the end of the input; return all that was shown."""
-    lines, shown = iter(typed), []
-
-    def type_next(prompt):
-        shown.append(prompt)
-        try:
-            return next(lines)
-        except StopIteration:
-            raise ending from None
-
+    shown = []
+    type_next = typing(typed, shown, ending)
     play(environment_id, input=type_next, output=shown.append, **keywords)
-    assert next(lines, None) is None, "not all was read"
+    assert not type_next.left(), "not all was read"
     return shown
 
 

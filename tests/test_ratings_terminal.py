@@ -9,6 +9,7 @@ import time
 
 import pytest
 
+from tests.keyboard import typing
 from textenv.preferences.database import Database, NewPair, NewText
 from textenv.preferences.files import read_comparisons
 from textenv.preferences.terminal import rate_in_terminal
@@ -27,18 +28,11 @@ def path(tmp_path):
 
 def rated(path, *typed, ending=EOFError, **settings):
     """Rate with these lines, then the end of the input; return all that was shown and the count."""
-    lines, shown = iter(typed), []
-
-    def type_next(prompt):
-        shown.append(prompt)
-        try:
-            return next(lines)
-        except StopIteration:
-            raise ending from None
-
+    shown = []
+    type_next = typing(typed, shown, ending)
     with Database(path) as database:
         kept = rate_in_terminal(database, input=type_next, output=shown.append, **settings)
-    assert next(lines, None) is None, "not all was read"
+    assert not type_next.left(), "not all was read"
     return shown, kept
 
 

@@ -14,6 +14,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import IO, Any
 
 _HERE, _EXCHANGE = -100, 2  # Linux's AT_FDCWD and RENAME_EXCHANGE
 
@@ -74,6 +75,31 @@ def free_folder(folder: Path) -> Path:
         number += 1
         free = folder.with_name(f"{folder.name}-{number}")
     return free
+
+
+def lock(file: IO[Any], *, of_process: bool) -> bool:
+    """Lock an open file; False where somebody else has it locked.
+
+    The lock ends with whoever holds it. Where files cannot be locked, on Windows and some network
+    drives, there is none.
+
+    Args:
+        file: Open for writing.
+        of_process: The lock is the process's: what it forks, a reward's worker for one, does not
+            inherit it. Else it is the open file's, and keeps out another part of this process too.
+    """
+    try:
+        import fcntl
+    except ModuleNotFoundError:
+        return True
+    take = fcntl.lockf if of_process else fcntl.flock
+    try:
+        take(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except (BlockingIOError, PermissionError):
+        return False
+    except OSError:  # a drive without locks
+        return True
+    return True
 
 
 def _exchanged(one: Path, other: Path) -> bool:

@@ -21,10 +21,10 @@ import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from textenv.errors import TextenvError
-from textenv.files import replace_file, replaced_folder
+from textenv.files import lock, replace_file, replaced_folder
 from textenv_agents import checkpoint, logs
 from textenv_agents.checkpoint import Checkpoint, CheckpointError
 from textenv_agents.evaluation import Evaluation
@@ -259,7 +259,7 @@ def locked(folder: Path) -> Iterator[None]:
         RunError: another process is at work there.
     """
     with (folder / LOCK).open("w") as file:
-        if not _locks(file):
+        if not lock(file, of_process=True):
             raise RunError(f"another process is at work in {str(folder)!r}: wait for it, or end it")
         yield
 
@@ -293,24 +293,6 @@ def changed(then: Mapping[str, Any], now: Mapping[str, Any]) -> str:
     """
     different = sorted(key for key in now.keys() | then.keys() if now.get(key) != then.get(key))
     return ", ".join(f"{key}: {then.get(key)!r} → {now.get(key)!r}" for key in different)
-
-
-def _locks(file: IO[str]) -> bool:
-    """Lock a file; False where another process has it locked.
-
-    Processes that were forked, a reward's worker for one, do not inherit the lock.
-    """
-    try:
-        import fcntl
-    except ModuleNotFoundError:
-        return True
-    try:
-        fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except (BlockingIOError, PermissionError):
-        return False
-    except OSError:  # a drive without locks
-        return True
-    return True
 
 
 def _remove(folder: Path) -> None:

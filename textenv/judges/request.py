@@ -142,14 +142,8 @@ class _Connection(http.client.HTTPConnection):
         self._cutter.watch(self.sock)
 
 
-class _SecureConnection(http.client.HTTPSConnection):
-    def __init__(self, *arguments: Any, cutter: _Cutter, **keywords: Any) -> None:
-        super().__init__(*arguments, **keywords)
-        self._cutter = cutter
-
-    def connect(self) -> None:
-        super().connect()
-        self._cutter.watch(self.sock)
+class _SecureConnection(_Connection, http.client.HTTPSConnection):
+    """The same, encrypted: `super().connect()` is then HTTPSConnection's."""
 
 
 class _Http(urllib.request.HTTPHandler):

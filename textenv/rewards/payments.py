@@ -61,6 +61,15 @@ def shown(value: Any) -> str:
     return text if len(text) <= 80 else f"{text[:79]}…"
 
 
+def failure(name: str, texts: list[str], error: BaseException) -> str:
+    """Say which reward failed, how, and for which texts."""
+    what = str(error) if isinstance(error, FaultError) else raised(error)
+    where = f"the text {shown(texts[0])}"
+    if len(texts) > 1:
+        where = f"{len(texts)} texts, the first of which is {shown(texts[0])}"
+    return f"the reward {name!r} {what}; this was for {where}"
+
+
 def raised(error: BaseException) -> str:
     """Describe an exception so that it can follow the name of what raised it."""
     return f"raised {type(error).__name__}: {error}" if str(error) else f"raised {error!r}"

@@ -15,7 +15,7 @@ import numpy.typing as npt
 from textenv.errors import RewardFaultError
 from textenv.rewards.combine import Combined
 from textenv.rewards.convert import RewardLike, as_reward
-from textenv.rewards.payments import NOTHING, FaultError, listed, raised, shown, weighed
+from textenv.rewards.payments import NOTHING, FaultError, failure, listed, weighed
 from textenv.rewards.terms import Term, terms_of
 from textenv.rewards.worker import RewardTimeoutError, RewardWorker, WorkerBrokenError
 
@@ -102,12 +102,7 @@ class Scorer:
         fault_reward: float | None = None,
         timeout: float | None = None,
     ) -> None:
-        if fault not in get_args(Fault):
-            raise ValueError(f"fault must be one of {', '.join(get_args(Fault))}, got {fault!r}")
-        if (fault == "penalise") != (fault_reward is not None):
-            raise ValueError('fault_reward=… belongs to fault="penalise", and is needed there')
-        if fault_reward is not None and not math.isfinite(fault_reward):
-            raise ValueError(f"fault_reward must be a finite number, got {fault_reward!r}")
+        check_fault(fault, fault_reward)
         self.reward = as_reward(reward)
         self.fault = fault
         self.fault_reward = 0.0 if fault_reward is None else float(fault_reward)
@@ -229,12 +224,22 @@ class Scorer:
         return _fault_error(term, texts.completions, error)
 
 
+def check_fault(fault: Fault, fault_reward: float | None) -> None:
+    """Refuse a policy for faults that does not exist, or that lacks its number.
+
+    Raises:
+        ValueError: it does.
+    """
+    if fault not in get_args(Fault):
+        raise ValueError(f"fault must be one of {', '.join(get_args(Fault))}, got {fault!r}")
+    if (fault == "penalise") != (fault_reward is not None):
+        raise ValueError('fault_reward=… belongs to fault="penalise", and is needed there')
+    if fault_reward is not None and not math.isfinite(fault_reward):
+        raise ValueError(f"fault_reward must be a finite number, got {fault_reward!r}")
+
+
 def _fault_error(term: Term, texts: list[str], error: Exception) -> RewardFaultError:
-    what = str(error) if isinstance(error, FaultError) else raised(error)
-    where = f"the text {shown(texts[0])}"
-    if len(texts) > 1:
-        where = f"{len(texts)} texts, the first of which is {shown(texts[0])}"
     return RewardFaultError(
-        f'the reward {term.name!r} {what}; this was for {where}. The policies "penalise" (with '
-        'fault_reward=…) and "skip" go on where a reward fails'
+        f'{failure(term.name, texts, error)}. The policies "penalise" (with fault_reward=…) and '
+        '"skip" go on where a reward fails'
     )

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
-from typing import Any, get_args
+from typing import Any
 
 from textenv.errors import RewardFaultError
 from textenv.interop.trl.messages import text_of, vocabulary_of, written
 from textenv.rewards import Combined, Reward, RewardLike, Texts, as_reward
 from textenv.rewards.base import Pays
 from textenv.rewards.function import FunctionReward
-from textenv.rewards.payments import FaultError, listed, raised, shown, weighed
-from textenv.rewards.scoring import Fault
+from textenv.rewards.payments import FaultError, failure, listed, weighed
+from textenv.rewards.scoring import Fault, check_fault
 from textenv.rewards.terms import Term, terms_of
 from textenv.vocabulary import Vocabulary
 
@@ -54,12 +53,7 @@ class RewardFunction:
         fault: Fault = "raise",
         fault_reward: float | None = None,
     ) -> None:
-        if fault not in get_args(Fault):
-            raise ValueError(f"fault must be one of {', '.join(get_args(Fault))}, got {fault!r}")
-        if (fault == "penalise") != (fault_reward is not None):
-            raise ValueError('fault_reward=… belongs to fault="penalise", and is needed there')
-        if fault_reward is not None and not math.isfinite(fault_reward):
-            raise ValueError(f"fault_reward must be a finite number, got {fault_reward!r}")
+        check_fault(fault, fault_reward)
         self.reward = as_reward(reward)
         self.vocabulary = vocabulary_of(vocabulary)
         self.fault, self.fault_reward = fault, fault_reward
@@ -173,13 +167,9 @@ class RewardFunction:
         """Raise, if faults shall."""
         if self.fault != "raise":
             return
-        what = str(error) if isinstance(error, FaultError) else raised(error)
-        where = f"the text {shown(texts.completions[0])}"
-        if len(texts.completions) > 1:
-            where = f"{len(texts.completions)} texts, the first of which is{where[8:]}"
         raise RewardFaultError(
-            f"the reward {term.name!r} {what}; this was for {where}. To go on where a reward "
-            'fails: as_trl_reward(…, fault="skip"), or fault="penalise" with fault_reward=…'
+            f"{failure(term.name, texts.completions, error)}. To go on where a reward fails: "
+            'as_trl_reward(…, fault="skip"), or fault="penalise" with fault_reward=…'
         ) from error
 
     def _log(self, term: Term, paid: list[float | None], log_metric: Any) -> None:

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from textenv.files import lock
 from textenv.preferences.schema import RatingsError
 
 
@@ -60,7 +61,7 @@ class Lock:
             raise RatingsError(f"the page needs a file beside its database: {error}") from error
         with os.fdopen(descriptor, "r+", encoding="utf-8") as file:
             known = _read(file.read())
-            if not _locks(file.fileno()):
+            if not lock(file, of_process=False):
                 process = known.get("process", "that is not known")
                 raise RatingsError(
                     f"the process {process} serves a page on this database already: use that one, "
@@ -102,18 +103,3 @@ def _token(known: dict[str, object]) -> str:
     if isinstance(token, str) and len(token) >= 22 and token.isascii():
         return token
     return secrets.token_urlsafe(16)
-
-
-def _locks(descriptor: int) -> bool:
-    """Lock an open file; False where somebody else has it locked, another part of us too."""
-    try:
-        import fcntl
-    except ModuleNotFoundError:  # Windows: the database is safe all the same
-        return True
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except (BlockingIOError, PermissionError):
-        return False
-    except OSError:  # a drive without locks
-        return True
-    return True
