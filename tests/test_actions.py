@@ -9,7 +9,7 @@ from gymnasium.vector import AutoresetMode
 
 import textenv
 from tests.small_tasks import started, task
-from textenv import AllTokens, Candidates, Fragments, Strings, TextEnv, TextVectorEnv
+from textenv import AllTokens, Candidates, Completion, Fragments, Strings, TextEnv, TextVectorEnv
 from textenv.errors import InvalidActionError, RewardFaultError, TextenvError
 from textenv.rewards import length, word_preference
 from textenv.spaces import UnicodeText
@@ -53,7 +53,7 @@ def test_three_forms_go_through_json(forms, expected):
 
 
 def test_all_are_exported():
-    for kind in (AllTokens, Candidates, Fragments, Strings):
+    for kind in (AllTokens, Candidates, Completion, Fragments, Strings):
         assert getattr(textenv, kind.__name__) is kind
         assert kind.__name__ in textenv.__all__
 
@@ -252,3 +252,30 @@ class TestStrings:
 def test_length_is_the_reward_of_the_small_task():
     """What the numbers above rest on."""
     assert task().reward.spec() == length().spec()
+
+
+class TestCompletion:
+    def test_one_step_is_an_episode(self):
+        env = started(action="completion")
+        assert env.step("a b")[1:3] == (2.0, True)
+        assert env.state.tokens.tolist() == [NOTHING, A, A, B, END]
+        for text, paid, tokens in [("", 0.0, 1), ("c a a", 3.0, 3), ("b ! a", 2.0, 2)]:
+            env.reset(seed=0)
+            assert env.step(text)[1:3] == (paid, True)  # cut at T, or ended by a stop word
+            assert env.state.length == tokens
+
+    @pytest.mark.parametrize("mode", MODES)
+    def test_rows(self, mode):
+        envs = vector(action="completion", autoreset_mode=mode)
+        _, rewards, terminated, _, _ = envs.step(["a b", ""])
+        assert (rewards.tolist(), terminated.tolist()) == ([2.0, 0.0], [True, True])
+
+    def test_through_json(self):
+        env = gym.make("textenv/WordPreference-v0", action=textenv.Completion())
+        again = gym.make(gym.envs.registration.EnvSpec.from_json(env.spec.to_json()))
+        assert again.unwrapped.setup.action == textenv.actions.parse("completion")
+        assert again.action_space == env.action_space
+
+    def test_a_task_without_an_end_token(self):
+        with pytest.raises(ValueError, match=r'small has none .*use action="strings"'):
+            started(action="completion", end=False)

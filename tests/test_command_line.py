@@ -23,6 +23,7 @@ def test_list_names_every_id(capsys):
         "textenv/WordPreference-v0",
         "textenv/Sentiment-v0",
         "textenv/ToyTranslation-v0",
+        "textenv/ReasoningGym-v0",
     ]
     assert all(len(line.split()) > 4 for line in lines)
 

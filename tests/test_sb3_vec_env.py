@@ -285,7 +285,7 @@ def test_the_shown_line_is_right():
 def test_rollouts_that_would_be_too_large(monkeypatch):
     # 5 columns of 8 bytes, and a mask of 5: int8 to be seen, float32 as MaskablePPO keeps it.
     # Three rows of 2048 steps take 0.245 MB without masks, 0.276 and 0.369 with them.
-    monkeypatch.setattr(checks, "_MUCH", 0.26e6)
+    monkeypatch.setattr(checks, "MUCH", 0.26e6)
 
     def adapted(mask):
         return SB3VecEnv(

@@ -7,7 +7,7 @@ from importlib import import_module
 from typing import Any
 
 from textenv import rewards
-from textenv.actions import AllTokens, Candidates, Fragments, Strings
+from textenv.actions import AllTokens, Candidates, Completion, Fragments, Strings
 from textenv.env import TextEnv
 from textenv.filters import Blocklist
 from textenv.observations import Hidden, Probabilities, Text, Tokens
@@ -19,6 +19,7 @@ __all__ = [
     "AllTokens",
     "Blocklist",
     "Candidates",
+    "Completion",
     "Fragments",
     "Hidden",
     "Probabilities",
@@ -37,6 +38,6 @@ _register()
 
 def __getattr__(name: str) -> Any:
     # Rooms that are imported when they are first used: `models` loads torch.
-    if name in ("exact", "metrics", "models", "preferences", "testing"):
+    if name in ("exact", "metrics", "models", "preferences", "testing", "wrappers"):
         return import_module(f"textenv.{name}")
     raise AttributeError(f"module 'textenv' has no attribute {name!r}")

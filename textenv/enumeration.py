@@ -68,14 +68,14 @@ def enumerate_levels(task: Task, limit: int) -> list[Level]:
         parents = take(state, np.repeat(live, rules.vocabulary_size))
         following = mdp.transition(rules, parents, actions)
         over = np.asarray(mdp.terminal(rules, following))
-        rewards = _edge_rewards(task, scorer, following, over)
+        rewards = edge_rewards(task, scorer, following, over)
         shape = (len(live), rules.vocabulary_size)
         children = np.arange(len(actions)).reshape(shape)
         levels.append(Level(state, live, rewards.reshape(shape), children))
         state = following
 
 
-def _edge_rewards(task: Task, scorer: Any, state: mdp.State, over: npt.NDArray[np.bool_]) -> Array:
+def edge_rewards(task: Task, scorer: Any, state: mdp.State, over: npt.NDArray[np.bool_]) -> Array:
     """What the last token of each state paid: exactly what the environments pay."""
     last = np.asarray(mdp.last_token(task.rules, state))
     if scorer.table is not None:

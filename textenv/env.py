@@ -40,6 +40,7 @@ class TextEnv(Assembled, gym.Env):
     | "candidates:k" | `Discrete(k)` | that one of the k likeliest tokens | k |
     | "fragments:n" | `MultiDiscrete([V] * n)` | n tokens, until the text ends | n · V |
     | "strings" | `textenv.spaces.UnicodeText()` | a text; "" writes the end token | none |
+    | "completion" | the same | a text and the end token: one step is an episode | none |
 
     Python, NumPy and torch integers without axes are accepted. Candidates are ordered by
     (−log-probability rounded to 1e-4, id); the end token, if there is one, is always among them,

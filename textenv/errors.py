@@ -30,6 +30,11 @@ EXTRAS = {
     "tensorboard": "agents",
     "tqdm": "agents",
     "datasets": "bench",
+    "ray": "rllib",
+    "minari": "data",
+    "h5py": "data",
+    "reasoning_gym": "reasoning",
+    "openenv": "serve",
 }
 
 
@@ -47,6 +52,27 @@ class UnknownNameError(TextenvError, ValueError):
         near = difflib.get_close_matches(name.casefold(), folded, n=1, cutoff=0.5)
         guess = f" Did you mean {folded[near[0]]!r}?" if near else ""
         super().__init__(f"no {kind} is called {name!r}.{guess} Known: {', '.join(known)}")
+
+
+class UnknownKeywordError(UnknownNameError, TypeError):
+    """A keyword that nothing takes.
+
+    It is made from its message alone, because Gymnasium makes a longer one of each TypeError.
+    """
+
+    def __init__(self, message: str) -> None:
+        """Take the message as it is."""
+        Exception.__init__(self, message)
+
+    @classmethod
+    def of(cls, kind: str, name: str, known: Iterable[str]) -> UnknownKeywordError:
+        """Say which keywords are known, and then what Python would have said.
+
+        Libraries that try keywords, as TorchRL's `GymEnv` tries frameskip=, look for these words
+        before they go on without it.
+        """
+        words = f"(__init__() got an unexpected keyword argument {name!r})"
+        return cls(f"{UnknownNameError(kind, name, known)} {words}")
 
 
 class MissingExtraError(TextenvError, ImportError):

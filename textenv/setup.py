@@ -17,7 +17,7 @@ from gymnasium import spaces
 from textenv import actions, mdp, observations
 from textenv.asking import Answer, Choices, ask
 from textenv.catalogue import ModelHandle
-from textenv.errors import TextenvError, UnknownNameError
+from textenv.errors import TextenvError, UnknownKeywordError
 from textenv.filters import Blocklist
 from textenv.filters.guard import Guard
 from textenv.plugins import release
@@ -108,7 +108,7 @@ class Setup:
             answer = answer._replace(allowed=self.guard.allowed(state)[answer.rows])
         choices = None if answer is None else self.action.choices(self.task, answer)
         if choices is not None and guarded:
-            _check_choice(choices, over, self.rules.nothing)
+            self._check_choice(choices, state, over)
         observation = self.observation.observe(self.task, state, answer)
         if self.mask == "observation":
             observation = _beside(observation, self.action_mask(len(over), choices, state))
@@ -126,11 +126,48 @@ class Setup:
             batch: B; None: one state.
             choices: What the states offer.
             state: The states, as a batch in either case; only read where there is a blocklist.
+
+        Raises:
+            TextenvError: a mask forbids everything: libraries then choose as if it allowed all.
         """
         mask = self.action.mask(self.task, choices, batch)
         if self.guard is not None and state is not None and not self.action.asks_model:
             mask &= self.guard.allowed(state).reshape(mask.shape)
+        rows = np.flatnonzero(~np.atleast_2d(mask).any(axis=1))
+        if len(rows):
+            self._refuse_all(state, int(rows[0]))
         return mask
+
+    def _refuse_all(self, state: mdp.State | None, row: int) -> None:
+        """Say that nothing may be written, where, and why."""
+        if self.guard is None or state is None:
+            raise TextenvError(
+                f"the action mask of {self.task.name} forbids every token, after whatever text: "
+                "the vocabulary suppresses all of them; leave some out of its suppressed_tokens"
+            )
+        raise TextenvError(
+            f"in row {row} the action mask forbids every token {self._after(state, row)}: what the "
+            "blocklist allows there, the vocabulary suppresses; take patterns out of the "
+            "blocklist, or tokens out of the vocabulary's suppressed_tokens"
+        )
+
+    def _check_choice(
+        self, choices: Choices, state: mdp.State, over: npt.NDArray[np.bool_]
+    ) -> None:
+        """Refuse states that go on and offer nothing."""
+        stuck = np.flatnonzero(~over & (choices.ids == self.rules.nothing).all(axis=1))
+        if len(stuck):
+            raise TextenvError(
+                f"in row {stuck[0]} nothing is left to choose: the language model gives no "
+                "probability to any token that the blocklist allows "
+                f"{self._after(state, stuck[0])}; take patterns out, or use another model"
+            )
+
+    def _after(self, state: mdp.State, row: int) -> str:
+        """One of B texts, for a message."""
+        texts = self.task.texts(state, [row])
+        prompt = f" and the prompt {texts.prompts[0]!r}" if texts.prompts[0] else ""
+        return f"after the text {texts.completions[0]!r}{prompt}"
 
     def check(self) -> None:
         """Refuse parts that do not fit each other.
@@ -162,16 +199,6 @@ class Setup:
         """What the action would offer at a terminated state."""
         nothing = Answer(1, 0, np.zeros(0, dtype=np.int64), None, None)
         return self.action.choices(self.task, nothing)
-
-
-def _check_choice(choices: Choices, over: npt.NDArray[np.bool_], nothing: int) -> None:
-    """Refuse states that go on and offer nothing."""
-    stuck = np.flatnonzero(~over & (choices.ids == nothing).all(axis=1))
-    if len(stuck):
-        raise TextenvError(
-            f"in row {stuck[0]} nothing is left to choose: the language model gives no probability "
-            "to any token that the blocklist allows; take patterns out, or use another model"
-        )
 
 
 def _beside(observation: Any, mask: Any) -> dict[str, Any]:
@@ -228,8 +255,8 @@ def set_up(
             Without `prompts` they are added to the task's own.
 
     Raises:
-        ValueError: a keyword is unknown, its value is not one of those above, or k is larger than
-            the vocabulary.
+        UnknownKeywordError: a keyword is unknown; it is a ValueError and a TypeError.
+        ValueError: a keyword's value is not one of those above, or k is larger than the vocabulary.
         TextenvError: a language model is to be asked, and there is none.
     """
     if mask not in MASKS:
@@ -278,7 +305,7 @@ def make_task(
     if unknown:
         known = common | takes | set(inspect.signature(set_up).parameters)
         known -= {"task", "task_keywords", "vocabulary"}
-        raise UnknownNameError(f"keyword of {made.name}", unknown[0], known)
+        raise UnknownKeywordError.of(f"keyword of {made.name}", unknown[0], known)
     if "prompts" in given or "columns" in given:
         own = {} if "prompts" in given else made.columns  # which belong to the task's prompts
         given["columns"] = join_columns(own, given.get("columns", {}))

@@ -8,6 +8,7 @@ nothing that was written as ids is tokenised a second time.
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
@@ -83,7 +84,7 @@ class WordVocabulary:
             listed.append(end)
         if not listed or not all(isinstance(word, str) and word for word in listed):
             raise ValueError(f"a vocabulary needs words that are non-empty texts, got {listed!r}")
-        twice = sorted({word for word in listed if listed.count(word) > 1})
+        twice = sorted(word for word, times in Counter(listed).items() if times > 1)
         if twice:
             raise ValueError(f"each word may stand in a vocabulary once; more than once: {twice}")
         if separator and any(separator in word for word in listed):

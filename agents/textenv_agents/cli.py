@@ -21,6 +21,8 @@ HELP = {
     "rate": "rate texts on a page or in the terminal; also exports and imports ratings",
     "loop": "rounds of writing, rating and learning; --resume FOLDER goes on with a loop",
     "evaluate": "what a policy is worth, with intervals; --against OTHER compares two",
+    "record": "write what a policy does as a Minari dataset, to learn from later",
+    "serve": "an environment for OpenEnv's clients, over HTTP on this machine",
 }
 
 
@@ -191,6 +193,15 @@ def _evaluate(arguments: Sequence[str]) -> None:
     print(f"\nthe texts side by side are in {folder / 'samples.html'}, the numbers beside it")
 
 
+def _record(arguments: Sequence[str]) -> None:
+    from textenv_agents.record import RecordConfig, record_dataset
+
+    config = tyro.cli(
+        RecordConfig, args=arguments, prog="textenv record", description=HELP["record"]
+    )
+    print(record_dataset(config).summary())
+
+
 def _demo(arguments: Sequence[str]) -> None:
     from textenv_agents.demo import DemoConfig, demo
 
@@ -203,6 +214,13 @@ def _rate(arguments: Sequence[str]) -> None:
     rate(tyro.cli(RateConfig, args=arguments, prog="textenv rate", description=HELP["rate"]))
 
 
+def _serve(arguments: Sequence[str]) -> None:
+    from textenv_agents.serve import ServeConfig, serve
+
+    config = tyro.cli(ServeConfig, args=arguments, prog="textenv serve", description=HELP["serve"])
+    serve(config, say=lambda line: print(line, flush=True))
+
+
 COMMANDS: dict[str, Callable[[Sequence[str]], None]] = {
     "list": _list,
     "play": _play,
@@ -212,6 +230,8 @@ COMMANDS: dict[str, Callable[[Sequence[str]], None]] = {
     "rate": _rate,
     "loop": _loop,
     "evaluate": _evaluate,
+    "record": _record,
+    "serve": _serve,
 }
 
 if __name__ == "__main__":

@@ -21,8 +21,8 @@ class EvaluateConfig:
     """
 
     policy: tyro.conf.Positional[str]
-    """A language model's name or folder, an agent's checkpoint, a finished run's folder, or "start"
-    for the environment's own starting policy."""
+    """A language model's name or folder, an agent's checkpoint, a finished run's folder, "start"
+    for the environment's own starting policy, or "uniform" for all tokens alike."""
     env: tyro.conf.Positional[str]
     """The environment's id, such as textenv/Sentiment-v0."""
     against: str | None = None
@@ -100,24 +100,37 @@ class EvaluateConfig:
         Raises:
             ValueError: it is no JSON, or not of the right kind.
         """
-        text = getattr(self, name)
-        if text is None or (name == "reward" and text[:1] not in ("{", "[")):
-            return text
-        try:
-            value = json.loads(text)
-        except ValueError as error:
-            raise ValueError(f"expected --{name} to be JSON, got {text!r}: {error}") from error
-        if name == "keywords" and not isinstance(value, dict):
-            raise ValueError(f"expected --keywords to be a JSON object, got {text!r}")
-        for key in value if name == "keywords" else ():
-            if key != "reward" and hasattr(self, key):  # or it would be said twice
-                raise ValueError(
-                    f"{key!r} is no keyword of environments: say it with the options of "
-                    "textenv evaluate"
-                )
-        return value
+        return json_setting(self, name, "textenv evaluate")
 
     def environment_keywords(self) -> dict[str, Any]:
         """The keywords for the environment."""
         reward = self.parsed("reward")
         return {**(self.parsed("keywords") or {}), **({} if reward is None else {"reward": reward})}
+
+
+def json_setting(config: Any, name: str, command: str) -> Any:
+    """What a setting, `reward` or `keywords`, says as JSON; a reward's name stays a name.
+
+    Args:
+        config: The settings of a command.
+        name: "reward" or "keywords".
+        command: Whose options say what `keywords` may not say again.
+
+    Raises:
+        ValueError: it is no JSON, or not of the right kind.
+    """
+    text = getattr(config, name)
+    if text is None or (name == "reward" and text[:1] not in ("{", "[")):
+        return text
+    try:
+        value = json.loads(text)
+    except ValueError as error:
+        raise ValueError(f"expected --{name} to be JSON, got {text!r}: {error}") from error
+    if name == "keywords" and not isinstance(value, dict):
+        raise ValueError(f"expected --keywords to be a JSON object, got {text!r}")
+    for key in value if name == "keywords" else ():
+        if key != "reward" and hasattr(config, key):  # or it would be said twice
+            raise ValueError(
+                f"{key!r} is no keyword of environments: say it with the options of {command}"
+            )
+    return value

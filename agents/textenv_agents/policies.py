@@ -1,4 +1,4 @@
-"""Which language model is meant: a name, a folder, a checkpoint, a finished run, or "start"."""
+"""Which language model is meant: a name, a folder, a checkpoint, a run, "start" or "uniform"."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 from textenv.errors import TextenvError
-from textenv.models import LanguageModel, load
+from textenv.models import LanguageModel, TabularLM, load
 from textenv.models.adapters import WithoutAdapter, has_adapter
 from textenv_agents.run_folder import CHECKPOINTS, CONFIG
 
-START = "start"
+START, UNIFORM = "start", "uniform"
 
 
 class Policy(NamedTuple):
@@ -38,8 +38,8 @@ def find_policy(
     Args:
         policy: A language model, or whatever `textenv.models.load` takes by name: a name, a
             model's folder, an agent's checkpoint. A finished run's folder means its checkpoint,
-            "start" the environment's own starting policy.
-        start: Makes that one.
+            "start" the environment's own starting policy, "uniform" all its tokens alike.
+        start: Makes the starting policy.
         device: Where to put a model that is loaded.
 
     Raises:
@@ -50,9 +50,25 @@ def find_policy(
     name = str(policy)
     if name == START:
         return Policy(START, start())
+    if name == UNIFORM:
+        own = start()
+        flat = TabularLM(own.vocabulary_size, order=0, vocabulary=own.vocabulary)
+        return Policy(UNIFORM, flat if device is None else flat.to(own.device))
     folder = _checkpoint(Path(name))
     model = load(name if folder is None else folder, device=device)
     return Policy(name, model, _began_as(Path(name) if folder is None else folder, model, device))
+
+
+def model_name(policy: str | Path) -> str:
+    """Return what `textenv.models.load` and `lm=` call a policy that has a name or a folder.
+
+    Raises:
+        TextenvError: it is a run that is not finished.
+    """
+    folder = Path(policy)
+    if not folder.is_dir():
+        return str(policy)
+    return str((_checkpoint(folder) or folder).absolute())
 
 
 def _checkpoint(folder: Path) -> Path | None:

@@ -81,7 +81,7 @@ def report(
         raise ValueError("win_rate needs another policy, against=, and who compares, rater=")
     check_id(env, keywords)
     judge = _rater(rater)
-    start = _starter(env, keywords, device)
+    start = starter(env, keywords, device)
     ours = find_policy(policy, start, device=device)
     theirs = None if against is None else find_policy(against, start, device=device)
     base = _reference(reference, ours, start, device)
@@ -118,7 +118,7 @@ def report(
     )
 
 
-def _starter(env: str, keywords: dict[str, Any], device: str | None) -> Callable[[], Any]:
+def starter(env: str, keywords: dict[str, Any], device: str | None) -> Callable[[], Any]:
     """Make the environment's own starting policy, once, when it is asked for."""
 
     @cache

@@ -5,13 +5,22 @@ from __future__ import annotations
 from typing import Any
 
 from textenv.actions.base import Action
-from textenv.actions.several import Fragments, Strings
+from textenv.actions.several import Completion, Fragments, Strings
 from textenv.actions.single import AllTokens, Candidates
 
-__all__ = ["ACTIONS", "Action", "AllTokens", "Candidates", "Fragments", "Strings", "parse"]
+__all__ = [
+    "ACTIONS",
+    "Action",
+    "AllTokens",
+    "Candidates",
+    "Completion",
+    "Fragments",
+    "Strings",
+    "parse",
+]
 
 ACTIONS: dict[str, type[Action]] = {
-    kind.name: kind for kind in (AllTokens, Candidates, Fragments, Strings)
+    kind.name: kind for kind in (AllTokens, Candidates, Fragments, Strings, Completion)
 }
 
 

@@ -124,6 +124,9 @@ class Strings(Action):
         )
 
     def _ids(self, task: Task, action: Any, length: int, where: str) -> list[int]:
+        return self._encoded(task, action, where)[: task.rules.max_tokens - length]
+
+    def _encoded(self, task: Task, action: Any, where: str) -> list[int]:
         if not isinstance(action, str):
             raise InvalidActionError(
                 f"expected a text{where}, got {action!r} of type {type(action).__name__}"
@@ -141,4 +144,29 @@ class Strings(Action):
             raise InvalidActionError(
                 f"the action{where} {action!r} {means}, and {task.name} {instead}: write a token"
             )
-        return list(ids[: task.rules.max_tokens - length])
+        return list(ids)
+
+
+class Completion(Strings):
+    """The whole text in one action: the end token is written after it, so that one step ends it.
+
+    What does not fit into T is cut off; T ends the text then.
+    """
+
+    name: ClassVar[str] = "completion"
+
+    def check(self, task: Task) -> None:
+        """Refuse a task without an end token.
+
+        Raises:
+            ValueError: it has none.
+        """
+        if task.rules.end_token is None:
+            raise ValueError(
+                f'action="completion" writes the end token after each text, and {task.name} has '
+                'none (or end=False): use action="strings"'
+            )
+
+    def _encoded(self, task: Task, action: Any, where: str) -> list[int]:
+        ids, end = super()._encoded(task, action, where), task.rules.end_token
+        return ids if end is None or not action else [*ids, end]

@@ -14,6 +14,7 @@ from textenv.models.lstm import LSTMLM
 from textenv.models.memory import Next
 from textenv.models.sampling import Kept, Sampling
 from textenv.models.seq2seq import Seq2SeqLM
+from textenv.models.steered import SteeredLM
 from textenv.models.tabular import TabularLM
 from textenv.prefixes import Prefixes
 
@@ -27,6 +28,7 @@ __all__ = [
     "Sampling",
     "Score",
     "Seq2SeqLM",
+    "SteeredLM",
     "TabularLM",
     "load",
 ]

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from textenv.errors import MissingExtraError
 from textenv.models.adapter_base import AdapterError, inner_model
-from textenv.models.base import LanguageModel
+from textenv.models.base import LanguageModel, OutputLayer
 from textenv.models.memory import Next
 from textenv.prefixes import Prefixes
 
@@ -179,6 +179,18 @@ class WithoutAdapter(LanguageModel):
         """As `LanguageModel.read`."""
         with adapter_off(self.whole):
             return self.whole.read(prefixes, rows, steps)
+
+    def read_states(
+        self, prefixes: Prefixes, rows: Int[np.ndarray, " n"], steps: Int[np.ndarray, " n"]
+    ) -> Float[Tensor, "n width"]:
+        """As `LanguageModel.read_states`."""
+        with adapter_off(self.whole):
+            return self.whole.read_states(prefixes, rows, steps)
+
+    @property
+    def output_layer(self) -> OutputLayer | None:
+        """As `LanguageModel.output_layer`."""
+        return self.whole.output_layer
 
     def next(self, prefixes: Prefixes) -> Next:
         """As `LanguageModel.next`."""

@@ -46,6 +46,19 @@ class Score(NamedTuple):
     distributions: Tensor | None = None
 
 
+class OutputLayer(NamedTuple):
+    """The linear layer that makes logits of hidden states; those from V on are cut.
+
+    weight: [≥ V, H].
+    bias: [≥ V], or None.
+    suppressed: Ids that are never written.
+    """
+
+    weight: Tensor
+    bias: Tensor | None
+    suppressed: tuple[int, ...]
+
+
 class LanguageModel(nn.Module, ABC):
     """A language model with V tokens; subclasses say how it reads.
 
@@ -85,6 +98,20 @@ class LanguageModel(nn.Module, ABC):
         Returns:
             The logits and the hidden states just before these tokens.
         """
+
+    @property
+    def output_layer(self) -> OutputLayer | None:
+        """What makes the logits, where a linear layer of `read_states` does; None: more than that.
+
+        `textenv.models.chosen` then computes log-probabilities a few positions at a time.
+        """
+        return None
+
+    def read_states(
+        self, prefixes: Prefixes, rows: Int[np.ndarray, " n"], steps: Int[np.ndarray, " n"]
+    ) -> Float[Tensor, "n width"]:
+        """Return the hidden states of `read` without the logits, where there is `output_layer`."""
+        raise NotImplementedError(f"{type(self).__name__} has no output_layer: use read")
 
     @abstractmethod
     def next(self, prefixes: Prefixes) -> Next:

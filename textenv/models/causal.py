@@ -9,14 +9,14 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 from jaxtyping import Float, Int
-from torch import Tensor
+from torch import Tensor, nn
 
 from textenv.errors import MissingExtraError
 from textenv.limits import check_length, max_positions
 from textenv.models import gpt2
 from textenv.models.alignment import left_aligned, with_start
 from textenv.models.arena import Step
-from textenv.models.base import LanguageModel, check_ids, suppress
+from textenv.models.base import LanguageModel, OutputLayer, check_ids, suppress
 from textenv.models.cache import ColumnCache
 from textenv.models.graphs import Graphs
 from textenv.models.incremental import FILL, Incremental
@@ -82,22 +82,43 @@ class CausalLM(LanguageModel):
         self, prefixes: Prefixes, rows: Int[np.ndarray, " n"], steps: Int[np.ndarray, " n"]
     ) -> tuple[Float[Tensor, "n vocabulary"], Float[Tensor, "n width"]]:
         """As `LanguageModel.read`."""
+        if self._plain_head:
+            states = self.read_states(prefixes, rows, steps)
+            with dropout_off(self.model):
+                logits = self.model.get_output_embeddings()(states)
+        else:
+            inputs, _, place = self._whole_texts(prefixes, rows, steps)
+            with dropout_off(self.model):
+                output = self.model(input_ids=inputs, use_cache=False, output_hidden_states=True)
+            states = output.hidden_states[-1][rows, place]
+            logits = output.logits[rows, place]
+        return suppress(logits[:, : self.vocabulary_size], self.suppressed_tokens), states
+
+    def read_states(
+        self, prefixes: Prefixes, rows: Int[np.ndarray, " n"], steps: Int[np.ndarray, " n"]
+    ) -> Float[Tensor, "n width"]:
+        """As `LanguageModel.read_states`."""
+        inputs, length, place = self._whole_texts(prefixes, rows, steps)
+        with dropout_off(self.model):
+            return self._states_at(inputs, length, rows, place)  # [N, H]
+
+    @property
+    def output_layer(self) -> OutputLayer | None:
+        """As `LanguageModel.output_layer`."""
+        head = self.model.get_output_embeddings()
+        if not self._plain_head or type(head) is not nn.Linear:  # an adapter's, for instance
+            return None
+        return OutputLayer(head.weight, head.bias, self.suppressed_tokens)
+
+    def _whole_texts(self, prefixes: Prefixes, rows: Ids, steps: Ids) -> tuple[Tensor, Ids, Ids]:
+        """Texts moved to the left [n, L], their lengths, and where chosen tokens are predicted."""
         tokens, begin = with_start(prefixes, self._start_token)
         # The last written token is predicted, never read.
         length = np.maximum(prefixes.end - begin, 1)
         ids = left_aligned(tokens, begin, begin + length)
         check_length(self._positions, ids.shape[1])
         place = prefixes.start - begin[rows] + steps
-        inputs = torch.as_tensor(ids, device=self.device)
-        with dropout_off(self.model):
-            if self._plain_head:
-                states = self._states_at(inputs, length, rows, place)  # [N, H]
-                logits = self.model.get_output_embeddings()(states)
-            else:
-                output = self.model(input_ids=inputs, use_cache=False, output_hidden_states=True)
-                states = output.hidden_states[-1][rows, place]
-                logits = output.logits[rows, place]
-        return suppress(logits[:, : self.vocabulary_size], self.suppressed_tokens), states
+        return torch.as_tensor(ids, device=self.device), length, place
 
     @without_gradient()
     def next(self, prefixes: Prefixes) -> Next:

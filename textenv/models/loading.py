@@ -14,6 +14,7 @@ from textenv.models.adapter_files import load_adapter
 from textenv.models.base import LanguageModel, read_config
 from textenv.models.causal import CausalLM
 from textenv.models.lstm import LSTMLM
+from textenv.models.steered import SteeredLM, is_steered
 from textenv.models.tabular import TabularLM
 from textenv.tokenizer_vocabulary import TokenizerVocabulary, special_tokens
 from textenv.vocabulary import Vocabulary
@@ -107,6 +108,18 @@ def _find_dtype(dtype: str | torch.dtype | None) -> torch.dtype | None:
 
 
 def _from_folder(folder: Path) -> LanguageModel:
+    return SteeredLM.from_pretrained(folder) if is_steered(folder) else load_unsteered(folder)
+
+
+def load_unsteered(folder: Path) -> LanguageModel:
+    """Load the language model in a folder, without values that stand beside it.
+
+    Args:
+        folder: Holds config.json and model.safetensors.
+
+    Raises:
+        TextenvError: no model there, or a damaged one.
+    """
     config = read_config(folder)
     for kind in (TabularLM, LSTMLM):
         if config.get("model_type") == kind.model_type:

@@ -10,7 +10,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from textenv.models.alignment import left_aligned, with_start
-from textenv.models.base import LanguageModel, suppress
+from textenv.models.base import LanguageModel, OutputLayer, suppress
 from textenv.models.memory import Ids, Memory, Next, ReadingKey, Stream
 from textenv.models.modules import dropout_off, reading_key, without_gradient
 from textenv.prefixes import Prefixes
@@ -84,12 +84,24 @@ class LSTMLM(LanguageModel):
         self, prefixes: Prefixes, rows: Int[np.ndarray, " n"], steps: Int[np.ndarray, " n"]
     ) -> tuple[Float[Tensor, "n vocabulary"], Float[Tensor, "n width"]]:
         """As `LanguageModel.read`."""
+        states = self.read_states(prefixes, rows, steps)
+        return self._suppressed(self.head(states)), states
+
+    def read_states(
+        self, prefixes: Prefixes, rows: Int[np.ndarray, " n"], steps: Int[np.ndarray, " n"]
+    ) -> Float[Tensor, "n width"]:
+        """As `LanguageModel.read_states`."""
         tokens, begin = with_start(prefixes, self._start_token)
         ids = left_aligned(tokens, begin, prefixes.end + 1)  # one more column in front
         with dropout_off(self):
             states, _ = self.lstm(self.embedding(torch.as_tensor(ids, device=self.device)))
-        states = states[rows, prefixes.start - begin[rows] + steps]  # [N, H]
-        return self._suppressed(self.head(states)), states
+        return states[rows, prefixes.start - begin[rows] + steps]  # [N, H]
+
+    @property
+    def output_layer(self) -> OutputLayer:
+        """As `LanguageModel.output_layer`."""
+        never = () if self.vocabulary is None else self.vocabulary.suppressed_tokens
+        return OutputLayer(self.head.weight, self.head.bias, never)
 
     @without_gradient()
     def next(self, prefixes: Prefixes) -> Next:

@@ -14,6 +14,7 @@ from textenv.rewards.learned import LearnedReward
 from textenv.rewards.lexicon import Sentiment, sentiment
 from textenv.rewards.overlap import Rouge, TokenF1, rouge, token_f1
 from textenv.rewards.reading import Readability, readability
+from textenv.rewards.reasoning import ReasoningGym, WellFormed, reasoning_gym, well_formed
 from textenv.rewards.registry import names, register
 from textenv.rewards.scoring import Scorer, Scores, Texts
 from textenv.rewards.steps import PerToken, per_token
@@ -56,6 +57,7 @@ __all__ = [
     "Perplexity",
     "PreferenceReward",
     "Readability",
+    "ReasoningGym",
     "RegularExpression",
     "Repetition",
     "Reward",
@@ -68,6 +70,7 @@ __all__ = [
     "Texts",
     "TokenF1",
     "Toxicity",
+    "WellFormed",
     "WordPreference",
     "Zero",
     "as_reward",
@@ -86,6 +89,7 @@ __all__ = [
     "perplexity",
     "preference",
     "readability",
+    "reasoning_gym",
     "register",
     "regular_expression",
     "repetition",
@@ -94,6 +98,7 @@ __all__ = [
     "sentiment",
     "token_f1",
     "toxicity",
+    "well_formed",
     "word_preference",
     "zero",
 ]

@@ -15,6 +15,7 @@ TASKS = {
     "WordPreference": "textenv.tasks.word_preference:word_preference",
     "Sentiment": "textenv.tasks.sentiment:sentiment",
     "ToyTranslation": "textenv.tasks.toy_translation:toy_translation",
+    "ReasoningGym": "textenv.tasks.reasoning_gym:reasoning_gym",
 }
 
 

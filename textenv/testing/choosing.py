@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from textenv import mdp
-from textenv.actions import AllTokens, Candidates, Fragments, Strings
+from textenv.actions import AllTokens, Candidates, Completion, Fragments, Strings
 from textenv.env import TextEnv
 from textenv.task import Task
 from textenv.testing.compare import choose
@@ -107,7 +107,9 @@ def _meant(env: TextEnv, action: Any, info: dict[str, Any]) -> Sequence[int]:
     if isinstance(kind, Fragments):
         return np.asarray(action).tolist()
     if isinstance(kind, Strings):
-        return task.vocabulary.encode(action) if action else [int(task.rules.end_token or 0)]
+        end = [int(task.rules.end_token or 0)]
+        written = task.vocabulary.encode(action) if action else []
+        return written + end if isinstance(kind, Completion) or not action else written
     if isinstance(kind, AllTokens):
         return [int(action)]
     read = kind.read(task, action, env.state, None)  # a kind that is not ours says it itself

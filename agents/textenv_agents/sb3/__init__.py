@@ -1,4 +1,4 @@
-"""Stable-Baselines3 on texts: `SB3VecEnv`, many texts at once as one of its environments."""
+"""Stable-Baselines3 on texts: many at once as one environment, and language models as policies."""
 
 from textenv.errors import MissingExtraError
 
@@ -7,6 +7,9 @@ try:
 except ModuleNotFoundError as error:
     raise MissingExtraError("stable_baselines3", "textenv_agents.sb3") from error
 
+from textenv_agents.sb3.algorithms import check_algorithm
+from textenv_agents.sb3.buffer import SequenceRolloutBuffer
+from textenv_agents.sb3.policy import LMPolicy
 from textenv_agents.sb3.vec_env import SB3VecEnv
 
-__all__ = ["SB3VecEnv"]
+__all__ = ["LMPolicy", "SB3VecEnv", "SequenceRolloutBuffer", "check_algorithm"]

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Sequence
 from typing import Any
 
 import gymnasium as gym
 import numpy as np
+import torch
 from gymnasium import spaces
 from gymnasium.vector import AutoresetMode, VectorEnv
 
 from textenv import TextVectorEnv
 from textenv_agents.environments import check_id
+from textenv_agents.memory import machine_memory
 
 _SPACES = (spaces.Box, spaces.Discrete, spaces.MultiDiscrete, spaces.MultiBinary)
 _ROLLOUT = 2048  # the steps that PPO stores unless told otherwise
-_MUCH = 4e9  # bytes
+MUCH = 4e9  # bytes
 
 
 def made(env: str | VectorEnv, num_envs: int | None, keywords: dict[str, Any]) -> VectorEnv:
@@ -84,17 +87,49 @@ def _right_line(env: VectorEnv) -> str:
 
 
 def warn_of_memory(env: VectorEnv) -> None:
-    """Warn where PPO's usual rollout would not fit: masks over a whole vocabulary."""
-    inner, space = env.unwrapped, env.single_observation_space
-    inside = space.spaces.values() if isinstance(space, spaces.Dict) else [space]
-    each = sum(int(np.prod(one.shape or ())) * np.dtype(one.dtype).itemsize for one in inside)
+    """Warn where PPO's usual rollout would not fit: masks over a whole vocabulary.
+
+    What an algorithm takes says `check_algorithm`; here it is not known which it will be.
+
+    Raises:
+        ValueError: not even one step fits.
+    """
+    inner, each = env.unwrapped, bytes_of(env.single_observation_space)
     if isinstance(inner, TextVectorEnv) and inner.setup.mask == "method":
         each += 4 * spaces.flatdim(env.single_action_space)  # MaskablePPO stores them as float32
+    has = machine_memory(torch.device("cpu"))
+    if each * env.num_envs > has:
+        raise ValueError(
+            f"one step of {env.num_envs} rows takes {each * env.num_envs / 1e9:.1f} GB, the "
+            f"machine has {has / 1e9:.1f}: write fewer rows at once (num_envs=), or choose among "
+            'few tokens: action="candidates:32"'
+        )
     total = each * env.num_envs * _ROLLOUT
-    if total > _MUCH:
+    if total > MUCH:
         warnings.warn(
             f"each step of each row stores {each:,} bytes: {total / 1e9:.1f} GB in a rollout of "
             f"PPO's {_ROLLOUT} steps of {env.num_envs} rows. Give it fewer (n_steps=), or choose "
             'among few tokens: action="candidates:32"',
             stacklevel=3,
         )
+
+
+def bytes_of(space: spaces.Space) -> int:
+    """What SB3 stores of one observation."""
+    inside = space.spaces.values() if isinstance(space, spaces.Dict) else [space]
+    return sum(int(np.prod(one.shape or ())) * np.dtype(one.dtype).itemsize for one in inside)
+
+
+def empty_mask(masks: Sequence[Any], space: spaces.Space) -> int | None:
+    """Find the first mask that leaves nothing to choose; None: there is none.
+
+    Args:
+        masks: bool [size] each.
+        space: Of one action; a MultiDiscrete has a mask for each of its numbers, side by side.
+    """
+    sizes = space.nvec if isinstance(space, spaces.MultiDiscrete) else [0]
+    cuts = np.cumsum(sizes)[:-1]
+    for row, mask in enumerate(masks):
+        if not all(part.any() for part in np.split(np.asarray(mask), cuts)):
+            return row
+    return None

@@ -13,14 +13,16 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 from gymnasium.utils.env_checker import data_equivalence
-from gymnasium.vector import VectorEnv, VectorWrapper
+from gymnasium.vector import VectorActionWrapper, VectorEnv, VectorWrapper
 from stable_baselines3.common.vec_env import VecEnv
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvIndices, VecEnvObs, VecEnvStepReturn
 
 from textenv import TextVectorEnv, mdp
+from textenv.errors import TextenvError
 from textenv.rows import row_of_state
-from textenv_agents.sb3.checks import check, made, warn_of_memory
+from textenv_agents.sb3.checks import check, empty_mask, made, warn_of_memory
 from textenv_agents.sb3.infos import at_ends, by_row
+from textenv_agents.sb3.text_space import with_texts
 
 _ROW_METHODS = ("action_masks", "render")  # of a vector: entry i of what they return is row i's
 _MISSING = object()
@@ -34,6 +36,9 @@ class SB3VecEnv(VecEnv):
     `terminal_observation` and `TimeLimit.truncated`. PPO, A2C and MaskablePPO also write
     `action="fragments:n"` (a MultiDiscrete action); DQN takes one number only, SAC and TD3 none of
     these, which SB3 says itself.
+
+    Of SB3's algorithms MaskablePPO alone reads masks. So where fewer than k tokens can be written
+    with `action="candidates:k"`, the n that can be are repeated: action a writes candidate a mod n.
 
     Args:
         env: The id of a textenv environment, or a vector environment in SAME_STEP mode: a
@@ -52,11 +57,15 @@ class SB3VecEnv(VecEnv):
     def __init__(self, env: str | VectorEnv, num_envs: int | None = None, **keywords: Any) -> None:
         self.vector_env = made(env, num_envs, keywords)
         check(self.vector_env)
-        self._inner = self.vector_env.unwrapped
+        self._inner: Any = self.vector_env.unwrapped
         self._ours = isinstance(self._inner, TextVectorEnv)
+        # Above a wrapper that changes actions they are no candidates' numbers yet.
+        changed = any(isinstance(layer, VectorActionWrapper) for layer in self._layers())
+        setup = getattr(self._inner, "setup", None) if self._ours and not changed else None
+        self._offers = setup is not None and setup.action.asks_model
         super().__init__(
             self.vector_env.num_envs,
-            self.vector_env.single_observation_space,
+            with_texts(self.vector_env),
             self.vector_env.single_action_space,
         )
         self.metadata = self.vector_env.metadata
@@ -80,7 +89,7 @@ class SB3VecEnv(VecEnv):
 
     def step_async(self, actions: np.ndarray) -> None:
         """Take B actions; `step_wait` does them."""
-        self._actions = actions
+        self._actions = self._repeated(actions)
 
     def step_wait(self) -> VecEnvStepReturn:
         """Do the actions; rows that end are reset at once.
@@ -158,11 +167,13 @@ class SB3VecEnv(VecEnv):
 
         Raises:
             AttributeError: another method, of an environment that writes all rows.
+            TextenvError: a mask forbids everything.
         """
         rows = self._rows(indices)
         if (singles := self._singles) is not None:
             methods = [singles[row].get_wrapper_attr(method_name) for row in rows]
-            return [method(*method_args, **method_kwargs) for method in methods]
+            said = [method(*method_args, **method_kwargs) for method in methods]
+            return self._checked(method_name, said, rows)
         if method_name not in _ROW_METHODS:
             raise AttributeError(
                 f"one environment writes all {self.num_envs} rows: of its methods only "
@@ -170,7 +181,8 @@ class SB3VecEnv(VecEnv):
                 "it on .vector_env, for all rows"
             )
         said = self._attribute(method_name)(*method_args, **method_kwargs)
-        return [None if said is None else said[row] for row in rows]
+        said = [None if said is None else said[row] for row in rows]
+        return self._checked(method_name, said, rows)
 
     def env_is_wrapped(
         self, wrapper_class: type[gym.Wrapper], indices: VecEnvIndices = None
@@ -181,6 +193,27 @@ class SB3VecEnv(VecEnv):
         singles = self._singles
         return [around or (singles is not None and _within(singles[row], wrapper_class))
                 for row in rows]  # fmt: skip
+
+    def _checked(self, method: str, said: list[Any], rows: list[int]) -> list[Any]:
+        """Refuse masks that forbid everything."""
+        if method == "action_masks" and (empty := empty_mask(said, self.action_space)) is not None:
+            texts = self.get_attr("text", rows[empty]) if self.has_attr("text") else []
+            raise TextenvError(
+                f"the action mask of row {rows[empty]} forbids every action"
+                f"{''.join(f' after the text {text!r}' for text in texts)}, and MaskablePPO would "
+                "then draw among all: allow at least one, or end the episode before"
+            )
+        return said
+
+    def _repeated(self, actions: np.ndarray) -> np.ndarray:
+        """Write a candidate again where an action names none: candidate a mod n, of n."""
+        choices = self._inner.choices if self._offers else None
+        numbers = np.asarray(actions)
+        if choices is None or numbers.shape != (self.num_envs,) or numbers.dtype.kind not in "iu":
+            return actions  # what is wrong is the environment's own error
+        there = (choices.ids != self._inner.task.rules.nothing).sum(axis=1)
+        missing = (there <= numbers) & (numbers < choices.ids.shape[1])
+        return np.where(missing, numbers % np.maximum(there, 1), numbers)
 
     @property
     def _singles(self) -> Sequence[gym.Env] | None:

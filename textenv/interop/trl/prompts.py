@@ -25,6 +25,7 @@ TAKEN = {
 
 def prompt_rows(
     task: Task | str | Mapping[str, Any],
+    /,  # an id of ours may have a keyword `task` of its own
     *,
     conversational: bool = False,
     repeats: int = 1,
@@ -62,6 +63,7 @@ def prompt_rows(
 
 def prompt_dataset(
     task: Task | str | Mapping[str, Any],
+    /,  # an id of ours may have a keyword `task` of its own
     *,
     conversational: bool = False,
     repeats: int = 1,

@@ -1,0 +1,115 @@
+"""The space of "tokens" observations, which tells a policy what it needs to know of the task.
+
+Stable-Baselines3 hands a policy its two spaces and nothing else. Where writing starts in an
+observation, which model starts, and what a blocklist forbids, stands therefore in the space.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from gymnasium import spaces
+from gymnasium.vector import VectorEnv
+
+from textenv import TextEnv
+from textenv.filters.guard import Guard
+from textenv.setup import Setup
+from textenv.vocabulary import Vocabulary
+
+_COMPARED = 512  # tokens whose text tells two vocabularies apart
+
+
+class TextSpace(spaces.Box):
+    """`Box(0, V, (P + T,), int64)`, and what it is of.
+
+    Args:
+        setup: The environment's parts.
+
+    Attributes:
+        prompt_length: P.
+        vocabulary: The task's.
+        guard: Says what a blocklist allows; None: there is none.
+    """
+
+    def __init__(self, setup: Setup) -> None:
+        rules = setup.rules
+        super().__init__(0, rules.nothing, (rules.width,), np.int64)
+        self.prompt_length = rules.prompt_length
+        self.vocabulary = setup.task.vocabulary
+        self.guard: Guard | None = setup.guard
+        self._model = setup.model
+
+    def language_model(self) -> Any:
+        """Return the environment's language model; None: it has none."""
+        return self._model.load()
+
+    def __eq__(self, other: object, /) -> bool:
+        """Whether it is the same box; of two text spaces, also of the same texts."""
+        alike = super().__eq__(other)
+        if not alike or not isinstance(other, TextSpace):
+            return alike
+        same = same_vocabulary(self.vocabulary, other.vocabulary)
+        return same and self.prompt_length == other.prompt_length
+
+    __hash__ = None  # type: ignore[assignment]  # as that of all boxes
+
+    def __repr__(self) -> str:
+        """What tells two text spaces apart, in SB3's messages."""
+        size = self.vocabulary.size
+        first = ", ".join(repr(self.vocabulary.token(number)) for number in range(min(size, 4)))
+        more = ", …" if size > 4 else ""
+        return f"TextSpace({self.shape[0]} columns, P = {self.prompt_length}, tokens {first}{more})"
+
+
+def with_texts(env: VectorEnv) -> spaces.Space:
+    """Return a vector environment's observation space, a `TextSpace` where it shows tokens."""
+    space, inner = env.single_observation_space, env.unwrapped
+    setup = getattr(inner, "setup", None)
+    singles = getattr(inner, "envs", None)
+    if setup is None and singles and isinstance(singles[0].unwrapped, TextEnv):
+        setup = singles[0].unwrapped.setup
+    if isinstance(setup, Setup) and setup.shows_tokens and space == setup.observation_space:
+        return TextSpace(setup)
+    return space
+
+
+def same_vocabulary(one: Vocabulary, other: Vocabulary) -> bool:
+    """Whether two vocabularies agree in size, end and (some hundred) tokens."""
+    if one is other:
+        return True
+    if (one.size, one.end_token) != (other.size, other.end_token):
+        return False
+    some = np.unique(np.linspace(0, one.size - 1, min(one.size, _COMPARED)).astype(int)).tolist()
+    return all(one.token(number) == other.token(number) for number in some)
+
+
+def check_spaces(observation_space: spaces.Space, action_space: spaces.Space) -> None:
+    """Refuse spaces of anything but tokens.
+
+    Raises:
+        ValueError: they are.
+    """
+    if isinstance(observation_space, spaces.Dict):
+        raise ValueError(
+            f"LMPolicy reads token observations, got {observation_space}: leave mask= (or what "
+            "makes them a dict) out; a blocklist is kept without it"
+        )
+    if not isinstance(action_space, spaces.Discrete):
+        raise ValueError(
+            f"LMPolicy writes one token at a time, got the actions {action_space}: make the "
+            'environment with action="all_tokens"'
+        )
+    box = observation_space
+    tokens = isinstance(box, spaces.Box) and box.dtype == np.int64 and len(box.shape) == 1
+    if not tokens or int(box.low.min()) != 0:  # type: ignore[attr-defined]
+        raise ValueError(
+            f"LMPolicy reads token observations, Box(0, V, (P + T,), int64), got {box}: make the "
+            'environment with observation="tokens" and without wrappers that change it'
+        )
+    size = int(box.high.max())  # type: ignore[attr-defined]
+    if action_space.n != size or action_space.start != 0:
+        raise ValueError(
+            f"LMPolicy writes all of the {size} tokens, got the actions {action_space}: make the "
+            'environment with action="all_tokens"; for "candidates:k" take SB3\'s own policies'
+        )

@@ -1,0 +1,160 @@
+"""Texts that some policy wrote, with what each token was paid: learned from without writing.
+
+The tokens, rewards and ends of N texts of one task as arrays, whatever file they came from.
+
+N = texts, P = the longest prompt, T = the columns for writing, V = vocabulary, M = all actions.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from textenv import mdp
+from textenv.logged.checks import check_texts, refuse, state_of
+from textenv.prefixes import Prefixes
+from textenv.task import Task
+
+Floats = npt.NDArray[np.float64]
+Mask = npt.NDArray[np.bool_]
+Numbers = npt.NDArray[np.int64]
+
+
+class Transitions(NamedTuple):
+    """The M actions of some texts, text after text and in the order in which they were written.
+
+    states: What was there before each action; M prefixes, tokens [M, P + T].
+    actions: int64 [M], the tokens that were written.
+    rewards: float64 [M], what each was paid.
+    next_states: What was there after it; M prefixes.
+    terminated: bool [M], whether the task's rules ended the text there: nothing is worth more.
+        At the end of a text that was cut off from outside it is False.
+    texts: int64 [M], the number of the text, 0 … N − 1.
+    """
+
+    states: Prefixes
+    actions: Numbers
+    rewards: Floats
+    next_states: Prefixes
+    terminated: Mask
+    texts: Numbers
+
+
+@dataclass(frozen=True, eq=False)
+class LoggedTexts:
+    """N logged texts of one task. Treat it as immutable.
+
+    Attributes:
+        prefixes: The texts, tokens int64 [N, P + T]; every written token was an action.
+        rewards: float64 [N, T], what each token was paid; 0 behind the end.
+        terminated: bool [N], whether the task's rules ended the text; False: cut off from outside.
+        log_probs: float64 [N, T], log of the probability with which the policy that wrote them
+            chose each token, 0 behind the end; None: not known.
+
+    Raises:
+        ValueError: the shapes do not fit each other, a text has no token, or a reward is no
+            finite number or stands behind the end.
+    """
+
+    prefixes: Prefixes
+    rewards: Floats
+    terminated: Mask
+    log_probs: Floats | None = None
+
+    def __post_init__(self) -> None:
+        prefixes = self.prefixes
+        number, steps = len(prefixes), prefixes.tokens.shape[1] - prefixes.start
+        expected = {"rewards": (number, steps), "terminated": (number,)}
+        if self.log_probs is not None:
+            expected["log_probs"] = (number, steps)
+        for name, shape in expected.items():
+            if np.shape(getattr(self, name)) != shape:
+                raise ValueError(
+                    f"expected {name} of shape {shape}, as the tokens say, got "
+                    f"{np.shape(getattr(self, name))}"
+                )
+        refuse(prefixes.written < 1, "has no written token, so that there is nothing to learn")
+        for name in expected:
+            if name != "terminated":
+                values = getattr(self, name)
+                refuse(~np.isfinite(values), f"{name} must be finite, got {{}}", values)
+                refuse((values != 0) & ~self.written, f"{name} behind the end: {{}}", values)
+
+    @classmethod
+    def from_episodes(cls, episodes: Any, task: Task) -> LoggedTexts:
+        """Take what `textenv_agents.rollout.collect` returned, without texts whose reward failed.
+
+        Args:
+            episodes: Has `prefixes`, `rewards`, `log_probs`, and bool [N] `faults`.
+            task: Its task.
+        """
+        good = np.flatnonzero(~np.asarray(episodes.faults))
+        prefixes = episodes.prefixes.rows(good)
+        ended = np.asarray(mdp.terminal(task.rules, state_of(prefixes)))
+        return cls(prefixes, episodes.rewards[good], ended, episodes.log_probs[good]).check(task)
+
+    @property
+    def written(self) -> Mask:
+        """Bool [N, T]: where a token was written."""
+        return np.arange(np.shape(self.rewards)[1]) < self.prefixes.written[:, None]
+
+    @property
+    def actions(self) -> int:
+        """M, how many tokens were written in all."""
+        return int(self.prefixes.written.sum())
+
+    def __len__(self) -> int:
+        return len(self.prefixes)
+
+    def rows(self, indices: npt.ArrayLike) -> LoggedTexts:
+        """Take some texts, by index or by mask."""
+        chosen = np.asarray(indices)
+        log_probs = None if self.log_probs is None else self.log_probs[chosen]
+        return LoggedTexts(
+            self.prefixes.rows(chosen), self.rewards[chosen], self.terminated[chosen], log_probs
+        )
+
+    def returns(self) -> Floats:
+        """What each text was paid in all, float64 [N]."""
+        return self.rewards.sum(axis=1)
+
+    def transitions(self) -> Transitions:
+        """Every action with what was there before and after it; 2·M·(P + T) ids are copied.
+
+        For a part of a long log: `texts.rows(indices).transitions()`.
+        """
+        prefixes, (texts, steps) = self.prefixes, np.nonzero(self.written)
+        after = self.before(texts, steps + 1)
+        return Transitions(
+            states=self.before(texts, steps),
+            actions=prefixes.tokens[texts, prefixes.start + steps],
+            rewards=self.rewards[texts, steps],
+            next_states=after,
+            terminated=self.terminated[texts] & (after.written == prefixes.written[texts]),
+            texts=texts,
+        )
+
+    def before(self, texts: Numbers, steps: Numbers) -> Prefixes:
+        """Return what was there when a text had so many tokens.
+
+        Args:
+            texts: int64 [K], which texts.
+            steps: int64 [K], how many of their written tokens are there, 0 … written.
+        """
+        prefixes = self.prefixes
+        tokens = prefixes.tokens[texts]
+        tokens[np.arange(tokens.shape[1]) >= prefixes.start + steps[:, None]] = prefixes.nothing
+        return Prefixes(tokens, prefixes.start, prefixes.nothing, steps)
+
+    def check(self, task: Task) -> LoggedTexts:
+        """Refuse texts that this task's rules do not allow; return these.
+
+        Raises:
+            ValueError: V, P or T is another, an id is none, a text goes on behind its end, or
+                its end is not what `terminated` says. The error names the text and the token.
+        """
+        check_texts(task, self.prefixes, self.terminated)
+        return self

@@ -1,0 +1,168 @@
+"""Questions of the package reasoning-gym, made once for each setting, and its own scores.
+
+Several of its generators draw from the generators of `random` and NumPy that the whole process
+shares. Here they find these in a state that the seed and the question decide, and whoever else
+uses them finds them as they were: the same setting gives the same questions in every process.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import importlib
+import json
+import random
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+
+from textenv.errors import MissingExtraError, UnknownNameError
+from textenv.plugins import check_count
+
+_ALONE = threading.Lock()  # the generators are those of the process, not of a thread
+
+
+class Questions:
+    """The questions of one generator with one setting; item n is the same whenever it is asked.
+
+    Args:
+        task: The generator's name, such as "leg_counting".
+        config: Its settings, beside size and seed.
+        size: How many questions there are.
+        seed: Which they are.
+
+    Raises:
+        MissingExtraError: reasoning-gym is not installed.
+        UnknownNameError: no generator, or none of its settings, is called that.
+        ValueError: a setting that reasoning-gym refuses.
+    """
+
+    def __init__(self, task: str, config: Mapping[str, Any], size: int, seed: int) -> None:
+        try:
+            gym = importlib.import_module("reasoning_gym")
+        except ImportError as error:
+            raise MissingExtraError("reasoning_gym", "textenv/ReasoningGym-v0") from error
+        known = importlib.import_module("reasoning_gym.factory").DATASETS
+        if task not in known:
+            raise UnknownNameError("task of reasoning-gym", task, known)
+        fields = {field.name for field in dataclasses.fields(known[task][1])} - {"size", "seed"}
+        for name in config:
+            if name in ("size", "seed"):
+                keyword = "size=" if name == "size" else "dataset_seed="
+                raise ValueError(
+                    f"{name!r} has a keyword of its own: say {keyword}, not in config="
+                )
+            if name not in fields:
+                raise UnknownNameError(f"setting of {task}", name, fields)
+        self.task, self.size, self.seed = task, size, seed
+        self._entries: dict[int, dict[str, Any]] = {}
+        try:
+            with _undisturbed(seed):
+                own = _specified(task, config)
+                self._dataset = gym.create_dataset(task, size=size, seed=seed, **own)
+                _mend(self._dataset)
+        except (AssertionError, AttributeError, KeyError, TypeError, ValueError) as error:
+            raise ValueError(
+                f"reasoning-gym makes no {task} with config={dict(config)!r}: {error}"
+            ) from error
+
+    def __len__(self) -> int:
+        return self.size
+
+    def entry(self, item: int) -> dict[str, Any]:
+        """Return what reasoning-gym says of a question: "question", "answer", "metadata".
+
+        Raises:
+            IndexError: there are fewer.
+        """
+        if not 0 <= item < self.size:
+            raise IndexError(f"{self.task} has the items 0 … {self.size - 1}, got {item}")
+        if item not in self._entries:
+            with _undisturbed(self.seed + item):
+                self._entries[item] = self._dataset[item]
+        return self._entries[item]
+
+    def question(self, item: int) -> str:
+        """Return the text of a question."""
+        return self.entry(item)["question"]
+
+    def answer(self, item: int) -> str | None:
+        """Return the stored answer; None: there is none, only a scorer."""
+        return self.entry(item)["answer"]
+
+    def score(self, item: int, answer: str | None) -> Any:
+        """Return, or raise, what reasoning-gym's scorer says of an answer, unchecked."""
+        entry = self.entry(item)
+        with _undisturbed(self.seed + item):
+            return self._dataset.score_answer(answer, entry)
+
+
+def questions(
+    task: str, config: Mapping[str, Any] | None = None, size: int = 100, seed: int = 0
+) -> Questions:
+    """Return the questions of a setting; those asked for last are kept.
+
+    Args:
+        task: A generator's name.
+        config: Its settings, in their JSON form. None: its own.
+        size: How many questions.
+        seed: Which ones.
+
+    Raises:
+        MissingExtraError: reasoning-gym is not installed.
+        UnknownNameError: no generator, or none of its settings, is called that.
+        ValueError: a value of another kind, or one that reasoning-gym refuses.
+    """
+    if not isinstance(task, str):
+        raise ValueError(f'expected task= to be a name such as "leg_counting", got {task!r}')
+    if config is not None and not isinstance(config, Mapping):
+        raise ValueError(
+            f'expected config= to be a dict such as {{"max_value": 9}}, got {config!r}'
+        )
+    try:
+        written = json.dumps(dict(config or {}), sort_keys=True)
+    except TypeError as error:
+        raise ValueError(f"config= must be what JSON can hold, got {config!r}: {error}") from error
+    return _kept(task, written, check_count("size=", size), check_count("dataset_seed=", seed, 0))
+
+
+@functools.lru_cache(maxsize=16)
+def _kept(task: str, config: str, size: int, seed: int) -> Questions:
+    return Questions(task, json.loads(config), size, seed)
+
+
+def _specified(task: str, config: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings as reasoning-gym takes them: the parts of "composite" are objects there."""
+    if task != "composite" or not isinstance(config.get("datasets"), list):
+        return dict(config)
+    spec = importlib.import_module("reasoning_gym.composite").DatasetSpec
+    parts = [spec(**{"weight": 1.0, "config": {}, **part}) for part in config["datasets"]]
+    return {**config, "datasets": parts}
+
+
+def _mend(dataset: Any) -> None:
+    """Score game_of_life_halting as most generators are scored: by the stored answer.
+
+    Its own scorer compares bool("True") with bool("False"), and so pays 1 for any text.
+    """
+    usual = importlib.import_module("reasoning_gym.dataset").ProceduralDataset.score_answer
+    for part in (dataset, *getattr(dataset, "datasets", {}).values()):  # those of "composite"
+        if type(part).__name__ == "GameOfLifeHaltingDataset":
+            part.score_answer = functools.partial(usual, part)
+
+
+@contextmanager
+def _undisturbed(seed: int) -> Iterator[None]:
+    """Seed the generators that the process shares, and put them back as they were."""
+    with _ALONE:
+        python, legacy = random.getstate(), np.random.get_state()  # noqa: NPY002
+        random.seed(seed)
+        np.random.seed(seed % 2**32)  # noqa: NPY002
+        try:
+            yield
+        finally:
+            random.setstate(python)
+            np.random.set_state(legacy)  # noqa: NPY002
