@@ -42,7 +42,7 @@ class StockConfig:
     every: int = 500
     """Steps between two looks at J."""
     steps: int = 40_000
-    """Steps of a run on Sentiment-v0; A2C needs twice as many and more."""
+    """Steps of a run on Sentiment-v0."""
     texts: int = 256
     """Fresh texts of each trained policy; four times as many of what they are compared with."""
 
