@@ -2,7 +2,7 @@
 
 max |Q − Q*| over all prefixes and tokens, and J* − J of the greedy policy, after so many texts;
 means over seeds with 95 % bootstrap intervals. The maximum is the hardest number there is: a
-prefix that was not met counts with what its table began with.
+prefix that was not met counts with what its table began with. The curves are drawn too.
 """
 
 from __future__ import annotations
@@ -11,11 +11,13 @@ import platform
 import time
 from dataclasses import dataclass
 from datetime import date
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import tyro
 
+from benchmarks.tabular_figure import MEASURES, draw
 from textenv import Task, TextEnv, exact
 from textenv.metrics import mean_interval
 from textenv.rewards import word_preference
@@ -46,8 +48,10 @@ class TabularBenchmark:
 
     seeds: int = 5
     """How many runs of each method."""
-    episodes: tuple[int, ...] = (10, 100, 1_000, 10_000)
+    episodes: tuple[int, ...] = (10, 30, 100, 300, 1_000, 3_000, 10_000)
     """After how many texts to look, in rising order."""
+    picture: Path = Path("runs/tabular.png")
+    """The curves."""
 
 
 def tasks() -> dict[str, Task]:
@@ -80,17 +84,21 @@ def main() -> None:
     config = tyro.cli(TabularBenchmark, prog="python -m benchmarks tabular")
     start = time.perf_counter()
     print(f"{date.today()}, {platform.machine()}, NumPy {np.__version__}, {config.seeds} seeds")
-    for name, task in tasks().items():
-        runs = {
+    runs = {
+        name: {
             method: np.array(
                 [curve(task, settings, config.episodes, seed) for seed in range(config.seeds)]
             )  # [seeds, looks, measures]
             for method, settings in METHODS.items()
         }
-        for measure, title in enumerate(("max |Q − Q*|", "J* − J(greedy)")):
+        for name, task in tasks().items()
+    }
+    for name, methods in runs.items():
+        for measure, title in enumerate(MEASURES):
             columns = "".join(f"{number:>24,}" for number in config.episodes)
             print(f"\n{name + ': ' + title:26}{columns}  texts")
-            for method, found in runs.items():
+            for method, found in methods.items():
                 looks = found[:, :, measure].T  # [looks, seeds]
                 print(f"{method:26}" + "".join(f"{mean_interval(row)!s:>24}" for row in looks))
-    print(f"\n{time.perf_counter() - start:.0f} s")
+    draw(runs, config.episodes, config.picture)
+    print(f"\n{config.picture}, {time.perf_counter() - start:.0f} s")
