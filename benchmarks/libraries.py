@@ -32,20 +32,49 @@ class Row(NamedTuple):
     package: Whose version is printed.
     algorithm: What trains.
     function: "module:function", (id, seed) → Training.
+    ids: The environments; None: those asked for.
     """
 
     library: str
     package: str
     algorithm: str
     function: str
+    ids: tuple[str, ...] | None = None
 
 
+WORDS, REASONING = ("textenv/WordPreference-v0",), ("textenv/ReasoningGym-v0",)
 ROWS = (
+    Row("textenv", "textenv", "PolicyGradient", "benchmarks.libraries_own:policy_gradient"),
+    Row("textenv", "textenv", "PPO in one file", "benchmarks.libraries_own:single_file"),
     Row("Stable-Baselines3", "stable-baselines3", "PPO", "benchmarks.libraries_sb3:ppo"),
     Row("Stable-Baselines3", "stable-baselines3", "DQN", "benchmarks.libraries_sb3:dqn"),
+    Row(
+        "Stable-Baselines3",
+        "stable-baselines3",
+        "PPO, LMPolicy, SequenceRolloutBuffer",
+        "benchmarks.libraries_sb3:lm_policy",
+    ),
+    Row(
+        "sb3-contrib",
+        "sb3-contrib",
+        "MaskablePPO, a blocklist",
+        "benchmarks.libraries_sb3:maskable",
+        ("textenv/ILoveYou-v0",),
+    ),
     Row("TorchRL", "torchrl", "ClipPPOLoss, GAE", "benchmarks.libraries_torchrl:ppo"),
     Row("Tianshou", "tianshou", "PPO", "benchmarks.libraries_tianshou:ppo"),
     Row("Tianshou", "tianshou", "DQN", "benchmarks.libraries_tianshou:dqn"),
+    Row("RLlib", "ray", "PPO, new API stack", "benchmarks.libraries_rllib:ppo"),
+    Row("TRL", "trl", "GRPOTrainer", "benchmarks.libraries_trl:grpo", WORDS),
+    Row("TRL", "trl", "RLOOTrainer", "benchmarks.libraries_trl:rloo", WORDS),
+    Row("OpenEnv", "openenv", "TRL's GRPOTrainer", "benchmarks.libraries_trl:served", WORDS),
+    Row(
+        "reasoning-gym",
+        "reasoning-gym",
+        "OpenEnv, TRL's GRPOTrainer",
+        "benchmarks.libraries_trl:reasoning",
+        REASONING,
+    ),
 )
 
 
@@ -54,7 +83,7 @@ class LibrariesBenchmark:
     """The benchmark."""
 
     ids: tuple[str, ...] = IDS
-    """The environments."""
+    """The environments, of the rows that have none of their own."""
     seeds: int = 5
     """How many runs of each."""
     only: tuple[str, ...] = ()
@@ -98,7 +127,7 @@ def table(config: LibrariesBenchmark) -> Iterator[str]:
         if config.only and row.library not in config.only:
             continue
         version = version_of(row.package)
-        for environment_id in config.ids:
+        for environment_id in row.ids or config.ids:
             name = environment_id.removeprefix("textenv/")
             start = f"| {row.library} | {version or '–'} | {row.algorithm} | {name} |"
             found = (

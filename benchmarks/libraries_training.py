@@ -17,6 +17,7 @@ from scipy.special import softmax
 
 from textenv import Task, exact
 from textenv.mdp import State
+from textenv.models import LanguageModel
 from textenv.prefixes import Prefixes
 
 Scores = Callable[[npt.NDArray[np.int64]], npt.NDArray]
@@ -39,9 +40,9 @@ class Training:
     steps: int
 
 
-def task_of(environment_id: str) -> Task:
+def task_of(environment_id: str, **keywords: Any) -> Task:
     """Return the task of an id."""
-    with gym.make(environment_id) as env:
+    with gym.make(environment_id, **keywords) as env:
         return env.unwrapped.task
 
 
@@ -54,6 +55,18 @@ def greedy(task: Task, scores: Scores) -> float:
     """J of the policy that takes the highest score."""
     rows = np.eye(task.vocabulary.size)
     return exact.value(task, lambda prefixes: rows[_of(scores, prefixes).argmax(axis=1)])
+
+
+def worth(task: Task, lm: LanguageModel) -> tuple[float, float]:
+    """J of a language model, and of its likeliest tokens."""
+
+    def likeliest(prefixes: Prefixes) -> npt.NDArray[np.float64]:
+        with torch.no_grad():
+            chosen = lm.next(prefixes).logits.argmax(dim=1)
+        return np.eye(task.vocabulary.size)[chosen.numpy()]
+
+    with torch.no_grad():
+        return exact.value(task, lm), exact.value(task, likeliest)
 
 
 def allowed_only(environment_id: str, keywords: dict[str, Any], scores: Scores) -> Scores:

@@ -49,6 +49,8 @@ class OfflineBenchmark:
     """How strongly the values steer."""
     one_step_beta: float = 8.0
     """Likewise, where Q follows r + γ·V(s′) as published."""
+    epochs: int = 4
+    """Of behaviour cloning, which like the values learns from all the log: none is held out."""
     best: float = 0.25
     """Which share of the texts is cloned, beside all of them."""
     texts: int = 400
@@ -72,7 +74,9 @@ def policies(
     yield "the language model", lm, 0.0
     for share in (1.0, config.best):
         start = time.process_time()
-        policy = behaviour_cloning(lm, texts, ID, top=share, epochs=2, seed=seed).policy
+        policy = behaviour_cloning(
+            lm, texts, ID, top=share, held_out=0.0, epochs=config.epochs, seed=seed
+        ).policy
         name = "cloning, all texts" if share == 1 else f"cloning, the best {share:.0%}"
         yield name, policy, time.process_time() - start
     for name, trace, betas in (

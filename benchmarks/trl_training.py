@@ -22,8 +22,8 @@ import torch
 
 from benchmarks.pretrain_reviews import SNIPPETS, TOP, readable, tidy
 from textenv import Task, TextVectorEnv
+from textenv.interop.trl import as_trl_reward
 from textenv.models import CausalLM, load
-from textenv.rewards import get
 from textenv.tasks.sentiment import sentiment
 from textenv_agents import PolicyGradient, PolicyGradientConfig
 from textenv_agents.pretrain import PretrainConfig, pretrain
@@ -209,7 +209,7 @@ def train_theirs(
     transformers.utils.logging.disable_progress_bar()
     warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")
     lm = start(config)
-    reward = Counting()
+    reward = Counting(as_trl_reward("sentiment"))
 
     class Turns(transformers.TrainerCallback):
         began = Moment.begin()
@@ -247,13 +247,12 @@ def train_theirs(
 
 
 class Counting:
-    """The reward, by TRL's signature, which counts the tokens that it is shown."""
+    """A reward, by TRL's signature, which counts the tokens that it is shown."""
 
-    __name__ = "sentiment"
-
-    def __init__(self) -> None:
-        self.reward, self.tokens = get("sentiment"), 0
+    def __init__(self, reward: Callable[..., Any]) -> None:
+        self.reward, self.tokens = reward, 0
+        self.__name__ = reward.__name__
 
     def __call__(self, prompts: Any, completions: Any, **columns: Any) -> list[float]:
         self.tokens += sum(map(len, columns["completion_ids"]))
-        return self.reward(prompts, completions)
+        return self.reward(prompts, completions, **columns)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import gymnasium as gym
 import numpy as np
 import pytest
@@ -15,6 +17,7 @@ from textenv.errors import TextenvError
 from textenv.logged import LoggedTexts
 from textenv.models import TabularLM, load
 from textenv_agents.behaviour_cloning import BehaviourCloningConfig, behaviour_cloning
+from textenv_agents.cli import main
 from textenv_agents.evaluation import evaluate
 from textenv_agents.record import record
 
@@ -95,6 +98,15 @@ def test_top_takes_the_highest_returns_and_of_equals_the_earlier():
     assert table(cloned.policy)[0] == pytest.approx([0.25, 0.25, 0, 0.5, 0], abs=3e-3)
 
 
+def test_shares_are_of_the_number_and_not_of_its_rounding():
+    """0.07 · 100 is 7.000000000000001 in floats."""
+    texts = logged([[3]] * 100)
+    cloned = behaviour_cloning(
+        TabularLM(5, order=0), texts, small_task(), top=0.07, held_out=0.0, epochs=1
+    )
+    assert cloned.texts == 7
+
+
 def test_the_weights_with_the_lowest_held_out_loss_come_out():
     made = small_task()
     texts = LoggedTexts.from_episodes(episodes(made, 40), made)
@@ -142,6 +154,11 @@ def test_what_comes_out_is_evaluated_and_saved(tmp_path):
     cloned.policy.save_pretrained(tmp_path / "cloned")
     again = load(tmp_path / "cloned")
     assert (again.logits == cloned.policy.logits).all()
+    # As a newcomer would: the folder by its name.
+    command = ["evaluate", str(tmp_path / "cloned"), LOVE, "--texts", "200"]
+    assert main([*command, "--folder", str(tmp_path / "evaluation")]) == 0
+    measured = json.loads((tmp_path / "evaluation" / "evaluation.json").read_text("utf-8"))
+    assert f"{found.reward.mean}" in json.dumps(measured)
 
 
 def test_bad_input():
@@ -158,7 +175,19 @@ def test_bad_input():
         behaviour_cloning(never, texts, made, held_out=0.0)
     with pytest.raises(TextenvError, match="small has no starting policy"):
         behaviour_cloning("start", texts, made)
-    for name, value in [("top", 0.0), ("temperature", 0.0), ("held_out", 1.0), ("epochs", 0)]:
+    frozen = TabularLM(5)
+    frozen.requires_grad_(False)
+    with pytest.raises(TextenvError, match="all parameters of this TabularLM are frozen"):
+        behaviour_cloning(frozen, texts, made, held_out=0.0)
+    with pytest.raises(ValueError, match="expected the id of a textenv environment"):
+        behaviour_cloning(TabularLM(5), texts, "CartPole-v1")
+    for name, value in [
+        ("learning_rate", np.inf),
+        ("top", 0.0),
+        ("temperature", 0.0),
+        ("held_out", 1.0),
+        ("epochs", 0),
+    ]:
         with pytest.raises(ValueError, match=f"{name}={value} is out of range"):
             BehaviourCloningConfig(**{name: value})
     two = logged([[3], [3]], rewards=[[0, 0, 0], [9999, 0, 0]])

@@ -8,6 +8,7 @@ import pytest
 from benchmarks import trl
 from benchmarks.trl import Run
 from benchmarks.trl_training import PROMPT_TOKENS, Clock, Counting, Moment, TRLConfig
+from textenv.interop.trl import as_trl_reward
 from textenv.models import load
 
 
@@ -71,7 +72,7 @@ def test_the_verdict_compares_with_the_lower_bound_and_the_kl(ours, reached):
 
 
 def test_the_reward_counts_tokens_and_scores_as_ours_does():
-    reward = Counting()
+    reward = Counting(as_trl_reward("sentiment"))
     scores = reward(["a", "a"], ["a wonderful film", "a film"], completion_ids=[[1, 2, 3], [4]])
     assert scores == [0.5719, 0.0]
     assert reward.tokens == 4

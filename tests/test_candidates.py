@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from tests.small_tasks import task
+from tests.small_tasks import small_task, task
 from textenv import Candidates, TextEnv, TextVectorEnv
 from textenv.asking import SPARE, Answer, likeliest
 from textenv.errors import InvalidActionError, ResetNeededError, TextenvError
@@ -112,14 +112,25 @@ class TestOneEnvironment:
         assert info["candidate_log_probs"].tolist() == [0.0, 0.0]
         assert env.unwrapped.action_masks().tolist() == [True, True]  # none is read any more
 
-    def test_where_no_token_stands(self):
-        env = gym.make(CHINESE, action="candidates:2").unwrapped
-        env.reset(options={"prefix": "我爱你"})
-        before = env.state
-        with pytest.raises(InvalidActionError, match=r"candidate 1 is no token: fewer than 2 can"):
-            env.step(1)
-        assert env.state.tokens.tolist() == before.tokens.tolist()
-        assert env.step(0)[1] == 1.0
+    def test_where_no_token_stands_the_others_stand_again(self):
+        # P(a) = 0.5, P(b) = 0.3, P($) = 0.2: actions 0 … 4 of five write a, b, $, a, b.
+        table = np.tile([0.5, 0.3, 0.0, 0.0, 0.2], (6, 1))
+        lm = TabularLM.from_probabilities(table, order=1)
+        made = {"lm": lm, "action": "candidates:5", "mask": "info"}
+        envs = TextVectorEnv(5, small_task(), **made)
+        envs.reset(seed=0)
+        _, _, ended, _, _ = envs.step(np.arange(5))
+        assert envs.text == ["a", "b", "", "a", "b"]
+        assert ended.tolist() == [False, False, True, False, False]
+        for action, text in enumerate(envs.text):
+            env = TextEnv(small_task(), **made)
+            _, info = env.reset(seed=0)
+            assert info["candidates"].tolist() == [0, 1, 4, 5, 5]
+            assert info["action_mask"].tolist() == [1, 1, 1, 0, 0]
+            _, _, over, _, _ = env.step(action)
+            assert (env.text, over) == (text, ended[action])
+        with pytest.raises(InvalidActionError, match=r"0 … 4, got 5"):
+            env.step(5)
 
     @pytest.mark.parametrize("way", ["set_state", "deepcopy", "prefix"])
     def test_they_belong_to_the_state(self, way):
@@ -198,11 +209,7 @@ class TestVector:
         _, infos = envs.reset(seed=0, options={"prefix": ["我", "我爱你"]})
         assert infos["candidates"].tolist() == [[1, 0], [3, 4]]
         assert infos["action_mask"].tolist() == [[1, 1], [1, 0]]
-        before = envs.unwrapped.state
-        with pytest.raises(InvalidActionError, match="candidate 1 of row 1 is no token"):
-            envs.step([0, 1])
-        assert envs.unwrapped.state.tokens.tolist() == before.tokens.tolist()
-        _, rewards, terminated, _, infos = envs.step([1, 0])
+        _, rewards, terminated, _, infos = envs.step([1, 1])  # 。 stands there alone
         assert rewards.tolist() == [0.0, 1.0]
         assert terminated.tolist() == [False, True]
         assert envs.unwrapped.text == ["我我", "我爱你。"]

@@ -81,3 +81,10 @@ def test_no_array_of_all_logits():
         log_probs, entropy = module._FromStates.apply(states, weight, None, tokens, how)
         (log_probs.sum() + entropy.sum()).backward()
     assert max(sizes) <= module._TILE < number * size / 30
+
+
+def test_no_wrong_second_derivative():
+    lm = make("lstm")
+    _, _, _, found = asked(lm)
+    slope = torch.autograd.grad(found.log_probs.sum(), [lm.head.weight], create_graph=True)[0]
+    assert not slope.requires_grad  # torch refuses to go on from here

@@ -27,7 +27,10 @@ def other(kind, make, rows, mode):
     if kind == "sync":
         envs = SyncVectorEnv([make] * rows, autoreset_mode=mode)
     else:
-        envs = AsyncVectorEnv([make] * rows, autoreset_mode=mode, shared_memory=kind == "shared")
+        # Forked, whatever other packages made the default (TorchRL: spawn, when it is imported).
+        envs = AsyncVectorEnv(
+            [make] * rows, autoreset_mode=mode, shared_memory=kind == "shared", context="fork"
+        )
     with contextlib.closing(envs):
         yield envs
 

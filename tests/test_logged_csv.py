@@ -174,6 +174,13 @@ TRANSITIONS = "state,action,reward,next_state,terminated\n"
     [
         ("", r"line 1: expected the columns input_sequence, target_sequence or state, action"),
         ("question,answer\na,b\n", r"line 1: expected the columns .*got the header \['question'"),
+        ("input_sequence;target_sequence\n", r"separated by ';', it seems"),
+        ("state\taction\treward\tnext_state\n", r"separated by '\\t', it seems"),
+        (
+            "Input_Sequence,target_sequence\n",
+            r"'input_sequence' is missing.*Write 'Input_Sequence'",
+        ),
+        ("State,Action,Reward,Next_State\n", r"line 1: expected .*Write 'State' in small letters"),
         ("state,action,reward\n", r"line 1: the column 'next_state' is missing"),
         ("input_sequence,target_sequence,note\n", r"line 1: the column 'note' is not known"),
         ("input_sequence,target_sequence,reward,reward\n", "a column stands there twice"),
@@ -190,8 +197,19 @@ TRANSITIONS = "state,action,reward,next_state,terminated\n"
         (SEQUENCES + "a,b,1,maybe,\n", r"'terminated': expected true or false, got 'maybe'"),
         (SEQUENCES + "a,b !,1,false,\n", r"'terminated': expected true, as the text"),
         (SEQUENCES + "a,,1,false,[]\n", r"'target_sequence': expected at least one token"),
-        (SEQUENCES + 'a,! b,1,true,"[0, 0, 0]"\n', r"that begins in line 2: text 0, token 1"),
-        (SEQUENCES + "a,b,1,true,x\n", r"'log_probs': expected a finite number"),
+        (
+            SEQUENCES + 'a,! b,1,true,"[0, 0, 0]"\n',
+            r"line 2, column 'target_sequence': text 0, token 1",
+        ),
+        (SEQUENCES + "a,b,1,true,x\n", r"'log_probs': expected a list of 2 finite numbers ≤ 0"),
+        (SEQUENCES + "a,b,1,true,-3\n", r"'log_probs': expected a list of 2 .*got '-3'"),
+        (SEQUENCES + 'a,b,1,true,"[-1, 0.5]"\n', r"'log_probs': expected a list of 2"),
+        # Python reads these as numbers; whoever wrote them meant something else, or nobody knows.
+        (SEQUENCES + "a,b,1_000,true,\n", r"'reward': expected a finite number"),
+        (SEQUENCES + "a,b,１,true,\n", r"'reward': expected a finite number"),
+        (SEQUENCES + 'a,b,"0,5",true,\n', r"'reward': expected a finite number such as 0.5"),
+        (SEQUENCES + 'a,b,"[true, ""3""]",true,\n', r"'reward': expected a list of 2 finite"),
+        (SEQUENCES + f'a,b,"[0, {10**400}]",true,\n', r"'reward': expected a list of 2 finite"),
         (TRANSITIONS + "a,b b,0,a b b,false\n", r"'action': expected one token.*not 2, got 'b b'"),
         (TRANSITIONS + "a,b,0,a c,false\n", r"'next_state': expected the state .*'a b', got 'a c'"),
         (TRANSITIONS + "a,b,0,a b,true\n", r"'terminated': expected false, as the task's rules"),
@@ -214,9 +232,79 @@ def test_errors_name_the_place(tmp_path, text, message):
 
 
 def test_bytes_that_are_no_utf_8(tmp_path):
-    path = write(tmp_path, "input_sequence,target_sequence\na,é\n", "latin-1")
-    with pytest.raises(CsvError, match="expected UTF-8, got the byte 0xe9"):
+    # Far behind the first block of a file that is decoded at once.
+    text = "input_sequence,target_sequence\r\n" + "a,b\r\n" * 5000 + "a,é\r\na,b\r\n"
+    path = write(tmp_path, text, "latin-1")
+    with pytest.raises(CsvError, match="line 5002: expected UTF-8, got the byte 0xe9"):
         read_csv(path, small_task())
+
+
+def test_a_text_that_was_cut_off_where_the_next_begins(tmp_path):
+    """Behind "b" came "c", cut off; then "b" after the prompt "b c": without names, one text."""
+    rows = ["b,c,0,b c", "b c,b,1,b c b"]
+    named = "".join(f"{row},{name}\n" for row, name in zip(rows, "xy", strict=True))
+    path = write(tmp_path, "state,action,reward,next_state,episode\n" + named)
+    texts = read_csv(path, small_task())
+    assert (written(texts), texts.terminated.tolist()) == ([[2], [1]], [False, False])
+    write_csv(texts, small_task(), tmp_path / "again.csv", form="transitions")
+    again = read_csv(tmp_path / "again.csv", small_task())
+    assert (again.prefixes.tokens == texts.prefixes.tokens).all()
+    path = write(tmp_path, "\n".join(["state,action,reward,next_state", *rows]))
+    assert written(read_csv(path, small_task())) == [[2, 1]]
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        (["a,!,0,a !,x", "b,b,0,b b,x"], "line 3, column 'episode': expected another one, for the"),
+        (["a,b,0,a b,x", "b,b,0,b b,x"], "'state': expected the next_state of .* 'a b', got 'b'"),
+        (["a,!,0,a !,x", "a,!,0,a !,y", "a,!,0,a !,x"], "line 4, column 'episode': expected one"),
+    ],
+)
+def test_episodes_that_do_not_hold_together(tmp_path, rows, message):
+    path = write(tmp_path, "\n".join(["state,action,reward,next_state,episode", *rows]))
+    with pytest.raises(CsvError, match=message):
+        read_csv(path, small_task())
+
+
+def test_ids_may_stand_in_brackets_and_are_ascii(tmp_path):
+    # "a": b, cut off, twice; the second time in the other way of writing.
+    path = write(
+        tmp_path,
+        'state,action,reward,next_state\n0,1,0,"[0, 1]"\n[0],1,0,0 1\n"[0,1]",3,2,0 1 3\n',
+    )
+    texts = read_csv(path, small_task(), cells="ids")
+    assert written(texts) == [[1], [1, 3]]
+    for ids in ("1_0", "１ 3", "1.0", "9" * 30):
+        path = write(tmp_path, f"input_sequence,target_sequence\n0,{ids}\n")
+        with pytest.raises(CsvError, match="'target_sequence': expected token ids such as 1 2 3"):
+            read_csv(path, small_task(), cells="ids")
+
+
+def test_ids_without_the_end_token_are_not_taken_for_cut_off(tmp_path):
+    path = write(tmp_path, "input_sequence,target_sequence\n0,1 2\n")
+    with pytest.raises(
+        CsvError, match=r"ends .by the end token 4, a stop token, or 3 tokens.*'1 2"
+    ):
+        read_csv(path, small_task(), cells="ids")
+    path = write(tmp_path, "input_sequence,target_sequence,terminated\n0,1 2,false\n0,1 4,true\n")
+    texts = read_csv(path, small_task(), cells="ids")
+    assert texts.terminated.tolist() == [False, True]
+    write_csv(texts, small_task(), path, cells="ids")
+    assert read_csv(path, small_task(), cells="ids").terminated.tolist() == [False, True]
+
+
+def test_one_prompt_with_two_references_needs_the_rewards(tmp_path):
+    made = small_task(
+        reward="bleu", columns={"reference": ["b c", "c", "c", "c"]}, prompts=list("abba")
+    )
+    rows = "input_sequence,target_sequence\nb,b c\na,b c\n"
+    with pytest.raises(
+        CsvError, match="line 3, column 'input_sequence': expected a prompt that the"
+    ):
+        read_csv(write(tmp_path, rows), made)
+    path = write(tmp_path, "input_sequence,target_sequence,reward\na,b c,0.5\n")
+    assert read_csv(path, made).returns().tolist() == [0.5]
 
 
 def test_a_text_that_no_rule_ends(tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import sys
@@ -13,7 +14,7 @@ import numpy as np
 import pytest
 
 from textenv.errors import MissingExtraError, TextenvError
-from textenv.logged import load_minari, save_minari
+from textenv.logged import load_minari, minari_saving, save_minari
 from textenv_agents.record import record
 
 LOVE = "textenv/ILoveYou-v0"
@@ -143,6 +144,68 @@ def test_a_failed_save_leaves_nothing(place, texts, monkeypatch):
     assert list(place.iterdir()) == []
 
 
+def _killed_behind_two(*arguments, episodes=minari_saving._episodes):
+    yield from itertools.islice(episodes(*arguments), 2)
+    os._exit(9)
+
+
+def test_a_killed_save_leaves_no_dataset(place, texts, monkeypatch):
+    """A child ends in the middle without cleaning up, as by kill -9."""
+    child = os.fork()
+    if not child:
+        try:
+            monkeypatch.setattr("textenv.logged.minari_saving._episodes", _killed_behind_two)
+            save_minari(texts, LOVE, "killed/love-v0")
+        finally:
+            os._exit(1)  # the child must not go on with the tests
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 9
+    assert len(list((place / "killed").glob(".love-v0-*/data"))) == 1  # it had begun
+    assert minari.list_local_datasets() == {}
+    with pytest.raises(TextenvError, match="there is no dataset 'killed/love-v0'"):
+        load_minari("killed/love-v0")
+    same(load_minari(save_minari(texts, LOVE, "killed/love-v0")), texts)
+
+
+def test_places_where_no_dataset_can_be(place, texts, tmp_path):
+    save_minari(texts, LOVE, "love-v0")
+    with pytest.raises(ValueError, match="would lie inside the dataset 'love-v0'"):
+        save_minari(texts, LOVE, "love-v0/more/other-v0")
+    with pytest.raises(ValueError, match="there are no texts to save"):
+        save_minari(texts.rows([]), LOVE, "none-v0")
+    (tmp_path / "file").write_text("")
+    with pytest.raises(TextenvError, match="datasets cannot be written into"):
+        save_minari(texts, LOVE, "love-v0", folder=tmp_path / "file")
+    with pytest.raises(TextenvError, match=r"no dataset 'love-v0': '.*nowhere' is no folder"):
+        load_minari("love-v0", folder=tmp_path / "nowhere")
+    assert not (tmp_path / "nowhere").exists()
+
+
+def test_what_is_no_dataset_or_task(place, texts):
+    dataset = save_minari(texts, LOVE, "love-v0")
+    with pytest.raises(ValueError, match=r"expected a minari.MinariDataset or the id of one, got"):
+        load_minari(dataset.storage.data_path)
+    with pytest.raises(ValueError, match="expected a task, an environment or its id, got 3"):
+        load_minari(dataset, 3)
+    (dataset.storage.data_path / "metadata.json").write_text("{")
+    with pytest.raises(TextenvError, match="the dataset 'love-v0' cannot be read: "):
+        load_minari("love-v0")
+
+
+def test_rewards_are_those_that_were_recorded(place, texts):
+    dataset = save_minari(texts, LOVE, "love-v0")
+    assert (load_minari(dataset, gym.make(LOVE, reward="length")).rewards == texts.rewards).all()
+
+
+def test_parts_and_sums_of_datasets_are_read(place, texts):
+    dataset = save_minari(texts, LOVE, "love-v0")
+    other = save_minari(texts.rows([3, 4]), LOVE, "more-v0")
+    both = minari.combine_datasets([dataset, other], "both-v0")
+    assert load_minari(both).returns().tolist() == [*texts.returns(), *texts.returns()[3:5]]
+    first, rest = minari.split_dataset(dataset, [10, 20])
+    found = sorted([*load_minari(first).returns(), *load_minari(rest).returns()])
+    assert found == sorted(texts.returns())
+
+
 def test_another_tasks_dataset(place, texts):
     dataset = save_minari(texts, LOVE, "love-v0")
     same(load_minari(dataset, LOVE), texts)
@@ -189,8 +252,9 @@ def test_what_is_no_log_of_tokens(place, texts):
     assert not place.exists() or list(place.iterdir()) == []
 
 
-def test_a_missing_package_names_the_command(monkeypatch, texts):
-    monkeypatch.setitem(sys.modules, "h5py", None)
+@pytest.mark.parametrize("name", ["h5py", "PIL", "minari"])
+def test_a_missing_package_names_the_command(monkeypatch, texts, name):
+    monkeypatch.setitem(sys.modules, name, None)
     with pytest.raises(MissingExtraError, match=r'pip install "textenv\[data\]"'):
         save_minari(texts, LOVE, "love-v0")
 

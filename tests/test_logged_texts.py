@@ -120,6 +120,9 @@ def test_shapes_and_numbers():
         logged([[3]], rewards=[[0, 1.0, 0]])
     with pytest.raises(ValueError, match="text 0, token 0: rewards must be finite, got nan"):
         logged([[3]], rewards=[[np.nan, 0, 0]])
+    with pytest.raises(ValueError, match=r"text 0, token 0: log_probs are ≤ 0, got 0\.5"):
+        logged([[3]], log_probs=np.array([[0.5, 0, 0]]))
+    assert len(logged([[3]]).rows([])) == 0
     with pytest.raises(ValueError, match="text 1: has no written token"):
         logged([[3], []])
 

@@ -21,7 +21,7 @@ from openenv.core.generic_client import GenericEnvClient
 
 import textenv
 from textenv.actions import AllTokens, Candidates, Fragments
-from textenv.errors import MissingExtraError
+from textenv.errors import MissingExtraError, TextenvError
 from textenv.interop.openenv import ServedEnvironment, Server, TextEnvClient
 from textenv.interop.openenv.environment import plain
 from textenv.testing.choosing import choose_action
@@ -237,9 +237,30 @@ def test_steps_before_the_start_and_after_the_end(client):
     assert client.state() == {"episode_id": None, "step_count": 0, "prompt": "", "text": ""}
     client.reset()
     assert client.step({"tokens": 3}).done
-    with pytest.raises(RuntimeError, match=r"after the end of the episode: call env\.reset"):
+    with pytest.raises(RuntimeError, match=r"after the end of the episode: call reset"):
         client.step({"tokens": 0})
     assert client.reset().observation["tokens"] == []
+
+
+def test_fragments_of_the_wrong_shape():
+    with Server(TEXTS, action="fragments:2") as server, connected(server) as client:
+        client.reset(seed=0)
+        for wrong in ([1], [[1], [2, 3]], [1.0, 2.0], None):
+            with pytest.raises(RuntimeError, match=r"expected .*VALIDATION_ERROR"):
+                client.step({"tokens": wrong})
+        assert client.step({"tokens": [1, 2]}).observation["tokens"] == [1, 2]
+
+
+def test_no_step_after_a_wrapper_ended_the_episode():
+    with Server(TOY, max_episode_steps=2) as server, connected(server) as client:
+        client.reset()
+        result = client.step({"tokens": [0, 1, 2, 3]})
+        assert (result.observation["text"], result.done) == ("我爱", True)
+        assert result.metadata == {"truncated": True}
+        with pytest.raises(RuntimeError, match="after the end"):
+            client.step({"tokens": 2})
+        client.reset()
+        assert not client.step({"tokens": 0}).done
 
 
 @pytest.mark.parametrize(
@@ -384,6 +405,39 @@ def test_settings_out_of_range(settings, said):
 def test_a_port_that_is_taken(toy, capsys):
     assert main(["serve", TOY, "--port", toy.address.rpartition(":")[2]]) == 2
     assert "in use" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("keywords", "said"),
+    [
+        ({"port": "8000"}, "port= takes an integer"),
+        ({"port": 70000}, "a port in 0"),
+        ({"sessions": 0}, "sessions= takes an integer ≥ 1"),
+        ({"sessions": "3"}, "sessions= takes an integer ≥ 1"),
+        ({"host": ""}, "expected a host"),
+    ],
+)
+def test_bad_settings_of_a_server(keywords, said):
+    with pytest.raises(ValueError, match=said):
+        Server(TOY, **keywords)
+
+
+def test_an_address_that_cannot_be_listened_at(toy):
+    taken = int(toy.address.rpartition(":")[2])
+    for where in ({"port": taken}, {"host": "nowhere.invalid"}):
+        with pytest.raises(OSError, match="port 0 for any that is free"):
+            Server(TOY, **where)
+
+
+def test_a_server_is_started_once_and_leaves_nothing():
+    before = threading.active_count()
+    with Server(TOY) as server, connected(server) as client:
+        client.reset()
+        assert threading.active_count() > before
+    assert threading.active_count() == before
+    assert server._socket.fileno() == -1
+    with pytest.raises(TextenvError, match="started once"), server:
+        pass
 
 
 def test_settings():

@@ -39,6 +39,7 @@ def test_code_comes_early():
                                     "textenv/logged", "textenv/metrics", "textenv/models",
                                     "textenv/preferences", "textenv/rewards",
                                     "agents/textenv_agents/loop",
+                                    "agents/textenv_agents/offline",
                                     "agents/textenv_agents/sb3"])  # fmt: skip
 def test_every_file_has_its_place_in_the_folders_readme(folder):
     readme = (ROOT / folder / "README.md").read_text("utf-8")

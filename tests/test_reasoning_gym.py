@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import pickle
 import random
 import subprocess
@@ -79,6 +80,15 @@ def test_the_stored_answer_is_written_by_bytes_within_the_limit():
         assert total == 1.0
 
 
+def test_there_is_room_where_no_answer_is_stored():
+    parts = {"datasets": [{"name": "gcd"}, {"name": "boxnet"}]}
+    for task, config in (("boxnet", None), ("composite", parts)):
+        own = gym.make(ID, task=task, config=config, size=4).unwrapped.task
+        assert (None in own.columns["reference"], own.max_tokens) == (True, 1024)
+    own = gym.make(ID, task="boxnet", size=1, max_tokens=9).unwrapped.task
+    assert own.max_tokens == 9
+
+
 def test_the_scorer_that_pays_for_any_text_is_mended():
     parts = {"datasets": [{"name": "game_of_life_halting"}]}
     for task, config in (("game_of_life_halting", None), ("composite", parts)):
@@ -87,6 +97,30 @@ def test_the_scorer_that_pays_for_any_text_is_mended():
             stored = known.answer(item)
             other = {"True": "False", "False": "True"}[stored]
             assert [known.score(item, text) for text in (stored, other, "x")] == [1.0, 0.0, 0.0]
+
+
+@pytest.mark.parametrize(
+    ("task", "pays"),
+    [
+        # 0.171875, eight signs, the first of which is 0. Its own scorer pays "0" in full, always.
+        ("coin_flip", {"0.171875": 1.0, "11/64": 1.0, "0.1718": 1.0, "0": 1 / 8, "0.1": 3 / 8}),
+        # 1, 3, 5 and 9. Its own scorer takes any four numbers.
+        ("puzzle24", {"1*3*5 + 9": 1.0, "9 + 3*5*1": 1.0, "6*4*1/1": 0.01, "9 + 3*5": 0.01}),
+        # Nine letters: 9 × 1/9 adds up to 1.0000000000000002.
+        ("spell_backward", {"noremopyh": 1.0, "Noremopyh": 1.0, "noremopyh.": 0.8, "n": 1 / 9}),
+    ],
+)
+def test_wrong_answers_are_not_paid_in_full(task, pays):
+    seed = 11 if task == "coin_flip" else 0
+    for parts in (None, {"datasets": [{"name": task}]}):
+        known = questions(*(("composite", parts) if parts else (task, None)), 2, seed)
+        item = known.entry(0)
+        if parts:  # another question; whoever knows its answer is paid, and "0" is not
+            assert judge(known, 0, item["answer"]).score == 1.0
+            assert judge(known, 0, "0").score < 0.5
+        else:
+            for text, score in pays.items():
+                assert judge(known, 0, text).score == pytest.approx(score, abs=1e-12)
 
 
 # What a scorer may do wrong. Item 0 of prime_factorization, seed 0: 866 = 2 × 433.
@@ -140,6 +174,11 @@ def test_a_scorer_that_fails_on_its_own_answer_is_an_error():
 def test_a_scorer_that_says_no_number_in_its_range_is_an_error(said):
     with pytest.raises(ValueError, match="not a number in 0 … 1"):
         judge(Scorer(lambda answer: said), 0, "3")
+
+
+def test_rounding_is_no_mistake_of_a_scorer():
+    for said, score in ((1.0000000000000002, 1.0), (-1e-17, 0.0)):
+        assert judge(Scorer(lambda answer, said=said: said), 0, "3") == Verdict(score, True)
 
 
 def test_a_broken_scorer_is_a_fault_of_the_environment(monkeypatch):
@@ -200,6 +239,24 @@ def test_the_same_seed_gives_the_same_questions():
     assert asked[1].prompts != asked[2].prompts
     # size= adds questions and changes none.
     assert Questions("basic_arithmetic", {}, 9, 1).question(4) == again.question(4)
+
+
+def test_the_order_of_sets_decides_no_question(monkeypatch):
+    """ransom_note draws letters from a set, whose order PYTHONHASHSEED decides."""
+    code = (
+        "import sys; from textenv.sources.reasoning import Questions; "
+        "known = Questions('ransom_note', {}, 4, 0); "
+        "sys.stdout.write(repr([known.entry(item) for item in range(4)]))"
+    )
+    environment = {**os.environ, "PYTHONHASHSEED": "1"}
+    command = [sys.executable, "-c", code]
+    there = subprocess.run(command, env=environment, check=True, capture_output=True).stdout
+    known = Questions("ransom_note", {}, 4, 0)
+    assert there.decode() == repr([known.entry(item) for item in range(4)])
+    monkeypatch.delenv("PYTHONHASHSEED", raising=False)
+    monkeypatch.setattr(reasoning, "_made_apart", lambda *setting: {0: "made apart"})
+    assert Questions("composite", {"datasets": [{"name": "word_ladder"}]}, 1, 0)._entries
+    assert not Questions("gcd", {}, 1, 0)._entries
 
 
 @pytest.mark.parametrize("task", ["list_functions", "pool_matrix"])
@@ -318,6 +375,8 @@ def test_rows_for_trl():
         ({"task": "composite"}, "at least one dataset"),
         ({"size": 0}, "size= takes an integer"),
         ({"dataset_seed": -1}, "dataset_seed= takes an integer"),
+        ({"format_reward": "x"}, "expected format_reward= to be a number"),
+        ({"format_reward": True}, "expected format_reward= to be a number"),
         ({"template": "Answer!"}, "with {question} in it"),
         ({"tag": "<answer>"}, "expected tag="),
         ({"action": "completion", "end": False}, 'use action="strings"'),

@@ -14,7 +14,7 @@ from textenv.models import TabularLM
 from textenv.vocabulary import WordVocabulary
 from textenv_agents.cli import main
 from textenv_agents.evaluation import evaluate
-from textenv_agents.record import RecordConfig, record, record_dataset
+from textenv_agents.record import RecordConfig, Recorded, record, record_dataset
 from textenv_agents.record_config import json_setting
 
 LOVE = "textenv/ILoveYou-v0"
@@ -103,6 +103,64 @@ def test_a_policy_of_the_environments_vocabulary_is_not(tmp_path):
     )  # fmt: skip
     dataset = record_dataset(config).dataset
     assert dataset.env_spec.kwargs == {"task": "ILoveYou", "max_tokens": 3}
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"name": "taken-v0"}, "there is a dataset 'taken-v0'"),
+        ({"name": "other"}, "with a version behind it"),
+        ({"keywords": '{"observation": "hidden"}'}, "logged texts are tokens"),
+    ],
+)
+def test_what_cannot_be_saved_is_said_before_anything_is_written(
+    tmp_path, monkeypatch, changes, message
+):
+    settings = {"policy": "start", "env": LOVE, "episodes": 2, "folder": tmp_path}
+    record_dataset(RecordConfig(name="taken-v0", **settings))
+    monkeypatch.setattr("textenv_agents.record.collect", None)
+    with pytest.raises(ValueError, match=message):
+        record_dataset(RecordConfig(**{"name": "new-v0", **settings, **changes}))
+
+
+def test_texts_whose_reward_failed_are_left_out_and_counted(tmp_path):
+    def choosy(prompts, completions, **columns):
+        if any("你" in text for text in completions):
+            raise RuntimeError("no")
+        return [1.0] * len(completions)
+
+    texts = record("uniform", LOVE, 40, reward=choosy, reward_fault="skip")
+    assert 0 < len(texts) < 40
+    assert (texts.returns() == 1.0).all()
+    assert "; 3 whose reward failed" in Recorded(texts, _Dataset(tmp_path), 3).summary()
+    with pytest.raises(TextenvError, match="the reward 'fails' failed for all 3 texts"):
+        record("uniform", LOVE, 3, reward=fails, reward_fault="skip")
+
+
+def fails(prompts, completions, **columns):
+    raise RuntimeError("no")
+
+
+class _Dataset:
+    id = "some-v0"
+
+    def __init__(self, path):
+        self.storage = type("Storage", (), {"data_path": path / "data"})
+
+
+def test_texts_that_a_time_limit_cut_off(tmp_path):
+    config = RecordConfig(
+        policy="uniform", env=LOVE, name="short-v0", episodes=30, folder=tmp_path,
+        keywords='{"max_episode_steps": 2}',
+    )  # fmt: skip
+    texts = record_dataset(config).texts
+    lengths = texts.prefixes.written
+    last = texts.prefixes.tokens[np.arange(30), lengths - 1]
+    assert lengths.max() == 2
+    assert (texts.terminated == (last == 3)).all()  # 。 ends a text, two tokens do not
+    assert not texts.terminated.all()
+    again = load_minari("short-v0", folder=tmp_path)
+    assert (again.terminated == texts.terminated).all()
 
 
 def test_settings():

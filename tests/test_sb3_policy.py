@@ -9,7 +9,7 @@ import torch
 from gymnasium import spaces
 from stable_baselines3 import A2C, PPO
 from stable_baselines3.common.evaluation import evaluate_policy
-from stable_baselines3.common.vec_env import VecMonitor
+from stable_baselines3.common.vec_env import VecMonitor, VecNormalize
 
 from tests.small_tasks import ragged_task
 from tests.tiny_models import VOCABULARY, V, causal, lstm, make
@@ -149,8 +149,33 @@ def test_dropout_is_off_while_it_learns():
 def test_entropy_can_be_left_out():
     agent = trained(lstm(), entropy=False)
     observation = torch.as_tensor(agent.env.reset())
-    assert agent.policy.evaluate_actions(observation, torch.zeros(4))[2] is None
-    agent.learn(32)  # SB3 logs something else in its place
+    _, log_probs, entropy = agent.policy.evaluate_actions(observation, torch.zeros(4))
+    assert torch.equal(entropy, -log_probs)  # which SB3 logs in its place
+    agent.learn(32)
+    agent.ent_coef = 0.01
+    with pytest.raises(ValueError, match=r"ent_coef is not 0: set ent_coef=0\.0, or leave"):
+        agent.learn(32)
+
+
+@pytest.mark.parametrize("where", ["policy", "environment", "folder"])
+def test_the_reference_is_never_another_model_than_it_was(where, tmp_path):
+    """A model that was changed since would be charged for in silence."""
+    lm, folder = lstm(), tmp_path / "lm"
+    lm.save_pretrained(folder)
+    agent = {
+        "policy": lambda: trained(lm),
+        "environment": lambda: trained(env=environment(lm=lm)),
+        "folder": lambda: trained(str(folder)),
+    }[where]()
+    agent.save(tmp_path / "agent")
+    assert PPO.load(tmp_path / "agent", device="cpu").policy.reference is not lm
+    with torch.no_grad():
+        lm.head.weight[0, 0] += 1.0
+    lm.save_pretrained(folder)
+    agent.save(tmp_path / "agent")
+    for one in (agent, PPO.load(tmp_path / "agent", device="cpu")):
+        with pytest.raises(ValueError, match=r"changed since: in memory, or in its folder"):
+            one.policy.reference.next(Prefixes.from_observations(environment().reset(), 2, V))
 
 
 # Files.
@@ -246,9 +271,15 @@ def test_what_else_is_missing_is_said():
         PPO(LMPolicy, gym.make("textenv/ILoveYou-v0"))
     with pytest.raises(ValueError, match="leave use_sde out"):
         LMPolicy(spaces.Discrete(2), spaces.Discrete(2), lambda _: 0.1, True)
+    with pytest.raises(ValueError, match=r"all weights .* frozen.*requires_grad_\(True\)"):
+        trained(lstm().requires_grad_(False))
+    with pytest.raises(ValueError, match="prompt_length=2, or to leave it out, got 3"):
+        trained(lstm(), prompt_length=3)
     agent = trained(lstm())
-    with pytest.raises(ValueError, match="got a dict"):
+    with pytest.raises(ValueError, match="got a dict: PPO and A2C"):
         agent.policy.predict_values({"tokens": 0})
+    with pytest.raises(ValueError, match=r"integers, got float32: .* norm_obs=False"):
+        trained(lstm(), env=VecNormalize(environment())).learn(8)
     policy = agent.policy
     with pytest.raises(ValueError, match=r"take 156\.0 GB.*candidates:32"):
         policy.get_distribution(np.broadcast_to(np.zeros((1, 7), dtype=np.int64), (10**9, 7)))
@@ -261,3 +292,22 @@ def test_single_environments_do_where_the_prompt_is_told():
         rollout_buffer_class=SequenceRolloutBuffer,
     )  # fmt: skip
     agent.learn(32)
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (-1, r"=0 … 3, got -1"),
+        (9, r"got 9"),
+        (1.5, r"got 1\.5"),
+        (2, "no prompt can end.*column 2"),
+    ],
+)
+def test_a_wrong_prompt_length_is_refused(given, message):
+    """With SB3's own buffer nothing else would see it."""
+    env = gym.make("textenv/ILoveYou-v0")
+    settings = {"prompt_length": given, "lm": env.unwrapped.lm}
+    with pytest.raises(ValueError, match=message):
+        PPO(LMPolicy, env, n_steps=16, batch_size=16, device="cpu", policy_kwargs=settings).learn(
+            16
+        )

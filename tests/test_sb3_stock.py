@@ -22,7 +22,7 @@ import textenv
 from benchmarks.sb3_agents import ALGORITHMS, TOYS, Watch, greedy_reward, make
 from benchmarks.sb3_sentiment import SETTINGS, environment, trained
 from benchmarks.sb3_stock import best
-from tests.small_tasks import small_task, task
+from tests.small_tasks import task
 from textenv.errors import InvalidActionError, TextenvError
 from textenv.models import TabularLM
 from textenv.vocabulary import WordVocabulary
@@ -86,35 +86,26 @@ def test_the_settings_for_sentiment_fit_their_algorithms():
         assert agent.action_space.n == 32
 
 
-def test_candidates_that_are_not_there_are_those_that_are():
-    # After 你 comes 。 and nothing else: of three candidates one is left.
-    envs = SB3VecEnv(CHINESE, 3, observation="hidden", action="candidates:3")
-    envs.set_options({"prefix": "我爱你"})
-    envs.reset()
-    assert (envs.get_attr("choices")[0].ids != 4).sum() == 1
-    _, rewards, dones, _ = envs.step(np.array([0, 1, 2]))
-    assert rewards.tolist() == [1.0, 1.0, 1.0]
-    assert dones.all()
-    with pytest.raises(InvalidActionError, match="3"):
-        envs.step(np.array([0, 1, 3]))
-    single = gym.make(CHINESE, **HIDDEN)
-    single.reset(options={"prefix": "我爱你"})
-    with pytest.raises(InvalidActionError, match="choose where the action mask is 1"):
-        single.step(1)
-
-
-def test_repeated_in_turn():
-    # P(a) = 0.5, P(b) = 0.3, P($) = 0.2: actions 0 … 4 of five write a, b, $, a, b.
-    table = np.tile([0.5, 0.3, 0.0, 0.0, 0.2], (6, 1))
-    lm = TabularLM.from_probabilities(table, order=1)
-    vector = textenv.TextVectorEnv(
-        5, small_task(), lm=lm, action="candidates:5", autoreset_mode="same_step"
-    )
-    envs = SB3VecEnv(vector)
-    envs.reset()
-    observations, _, dones, _ = envs.step(np.arange(5))
-    assert observations[[0, 1, 3, 4], 2].tolist() == [0, 1, 0, 1]
-    assert dones.tolist() == [False, False, True, False, False]
+def test_candidates_are_repeated_as_in_single_environments():
+    # After 你 comes 。 and nothing else: there actions 1 to 3 write it too.
+    view = {"observation": "hidden", "action": "candidates:4"}
+    ours = SB3VecEnv(CHINESE, 4, **view)
+    theirs = DummyVecEnv([lambda: gym.make(CHINESE, **view)] * 4)
+    generator, repeated = np.random.default_rng(0), 0
+    for envs in (ours, theirs):
+        envs.seed(0)
+    np.testing.assert_array_equal(ours.reset(), theirs.reset())
+    for _ in range(100):
+        there = np.array([(each.ids != 4).sum() for each in ours.get_attr("choices")])
+        actions = generator.integers(4, size=4)
+        repeated += (actions >= there).sum()
+        (seen, rewards, dones, _), others = (envs.step(actions) for envs in (ours, theirs))
+        np.testing.assert_array_equal(seen, others[0])
+        np.testing.assert_array_equal(rewards, others[1])
+        np.testing.assert_array_equal(dones, others[2])
+    assert repeated > 20
+    with pytest.raises(InvalidActionError, match="0 … 3, row 3 has 4"):
+        ours.step(np.array([0, 1, 2, 4]))
 
 
 def large(rows=None, **keywords):
@@ -165,6 +156,17 @@ def test_steps_that_fit_nowhere(monkeypatch):
         ("DQN", {"buffer_size": 1_001}),
         ("QRDQN", {"buffer_size": 50, "policy_kwargs": {"n_quantiles": 7, "net_arch": [9]}}),
         ("PPO", {"n_steps": 32, "policy_kwargs": {"net_arch": {"pi": [5], "vf": [3]}}}),
+        ("PPO", {"n_steps": 32, "policy_kwargs": {"net_arch": {"vf": [3]}}}),
+        ("A2C", {"policy_kwargs": {"net_arch": []}}),
+        ("TRPO", {"n_steps": 64}),
+        ("RecurrentPPO", {"n_steps": 32}),
+        (
+            "RecurrentPPO",
+            {
+                "n_steps": 8,
+                "policy_kwargs": {"lstm_hidden_size": 7, "n_lstm_layers": 2, "net_arch": []},
+            },
+        ),
     ],
 )
 def test_the_memory_is_that_of_the_real_thing(name, settings):
@@ -173,7 +175,11 @@ def test_the_memory_is_that_of_the_real_thing(name, settings):
     agent = make(name, envs, settings, seed=0)
     if name == "MaskablePPO":
         assert needed["masks"] == agent.rollout_buffer.action_masks.nbytes
-    if name in ("MaskablePPO", "PPO"):
+    if name == "RecurrentPPO":
+        kept = agent.rollout_buffer
+        arrays = ("hidden_states_pi", "cell_states_pi", "hidden_states_vf", "cell_states_vf")
+        assert needed["memories"] == sum(getattr(kept, each).nbytes for each in arrays)
+    if name not in ("DQN", "QRDQN"):
         kept, last = agent.rollout_buffer, agent.policy.action_net
         arrays = ("observations", "actions", "rewards", "returns", "episode_starts", "values",
                   "log_probs", "advantages")  # fmt: skip
@@ -278,5 +284,7 @@ def test_candidates_that_are_all_forbidden_are_an_error_that_names_the_text():
 
 
 def test_a_stock_agent_of_single_environments():
-    agent = PPO("MlpPolicy", gym.make(GOOD), n_steps=64, batch_size=64, seed=0, device="cpu")
-    assert isinstance(agent.learn(64).env, DummyVecEnv)
+    # Without a wrapper, and without a mask, where fewer than four candidates are left, too.
+    for name, view in ((GOOD, {}), (CHINESE, {"observation": "hidden", "action": "candidates:4"})):
+        agent = PPO("MlpPolicy", gym.make(name, **view), n_steps=64, batch_size=64, seed=0)
+        assert isinstance(agent.learn(128).env, DummyVecEnv)

@@ -101,6 +101,12 @@ def base_of(adapter: Path) -> str:
 def _check_folder(folder: Path) -> None:
     """Refuse a folder without a model, and one whose weights are pickles."""
     if (folder / STATE).is_file() and (folder / "training.pt").is_file():
+        if (folder / "lm").is_dir():
+            raise TextenvError(
+                f"{str(folder)!r} is an offline learner, which can be steered by any β: write a "
+                "language model with ImplicitQLearning.load(folder, texts).policy(beta)"
+                ".save_pretrained(another_folder)"
+            )
         raise TextenvError(
             f"{str(folder)!r} is a checkpoint inside a run, which holds no whole model: the one "
             "that a finished run has trained is in RUN/checkpoint"

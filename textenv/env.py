@@ -44,8 +44,9 @@ class TextEnv(Assembled, gym.Env):
 
     Python, NumPy and torch integers without axes are accepted. Candidates are ordered by
     (−log-probability rounded to 1e-4, id); the end token, if there is one, is always among them,
-    tokens of probability 0 never. With `blocklist=` a token that would complete a pattern is an
-    error, and no candidate; the action mask says which they are.
+    tokens of probability 0 never; where only n < k are left, action a writes candidate a mod n.
+    With `blocklist=` a token that would complete a pattern is an error, and no candidate; the
+    action mask says which they are, and marks each candidate once.
 
     ## Observation Space
     | `observation=` | Space |

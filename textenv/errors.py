@@ -78,9 +78,12 @@ class UnknownKeywordError(UnknownNameError, TypeError):
 class MissingExtraError(TextenvError, ImportError):
     """An optional package is not installed."""
 
-    def __init__(self, module: str, what: str) -> None:
-        """Name the module, what needs it and the command that installs it."""
-        extra = EXTRAS.get(module, "all")
+    def __init__(self, module: str, what: str, *, extra: str | None = None) -> None:
+        """Name the module, what needs it and the command that installs it.
+
+        `extra` is for a module that comes with several extras.
+        """
+        extra = extra or EXTRAS.get(module, "all")
         super().__init__(
             f"{what} needs the package {module!r}, which is not installed: "
             f'pip install "textenv[{extra}]"',

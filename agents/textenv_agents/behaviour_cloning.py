@@ -27,6 +27,7 @@ from textenv import Task
 from textenv.errors import TextenvError
 from textenv.logged import LoggedTexts
 from textenv.models import LanguageModel
+from textenv_agents.environments import check_id
 from textenv_agents.policies import find_policy
 
 Floats = npt.NDArray[np.float64]
@@ -74,7 +75,7 @@ class BehaviourCloningConfig:
             "held_out": 0 <= self.held_out < 1,
             "epochs": self.epochs >= 1,
             "batch": self.batch >= 1,
-            "learning_rate": self.learning_rate > 0,
+            "learning_rate": 0 < self.learning_rate < math.inf,
             "weight_decay": self.weight_decay >= 0,
             "max_gradient_norm": self.max_gradient_norm > 0,
             "seed": self.seed >= 0,
@@ -131,8 +132,10 @@ def behaviour_cloning(
         **settings: Fields of the config to replace: `behaviour_cloning(…, top=0.5)`.
 
     Raises:
-        ValueError: the texts are not of this task, or have another vocabulary than the model.
-        TextenvError: there is no such model, there are too few texts, or the loss is not finite.
+        ValueError: the texts are not of this task, or have another vocabulary than the model, or
+            `env` is no environment of ours.
+        TextenvError: there is no such model, all of it is frozen, there are too few texts, or the
+            loss is not finite.
     """
     config = replace(config or BehaviourCloningConfig(), **settings)
     model, task = _parts(policy, env, device)
@@ -142,7 +145,7 @@ def behaviour_cloning(
     chosen, weights = texts.rows(kept), _weights(texts.returns()[kept], config.temperature)
     generator = np.random.default_rng(config.seed)
     order = generator.permutation(len(chosen))
-    out = math.ceil(config.held_out * len(chosen))
+    out = _count(config.held_out, len(chosen))
     held_out, training = order[:out], np.sort(order[out:])
     if not len(training):
         raise TextenvError(
@@ -180,6 +183,11 @@ class _Trainer:
     ) -> None:
         self.model, self.texts, self.weights, self.config = model, texts, weights, config
         self.parameters = [each for each in model.parameters() if each.requires_grad]
+        if not self.parameters:
+            raise TextenvError(
+                f"all parameters of this {type(model).__name__} are frozen, so that nothing can be "
+                "learned: set requires_grad of some, or add an adapter"
+            )
         self.optimizer = torch.optim.AdamW(
             self.parameters, lr=config.learning_rate, weight_decay=config.weight_decay
         )
@@ -234,6 +242,8 @@ def _parts(
             return env.starting_policy()
         return gym.make(env).unwrapped.lm  # type: ignore[attr-defined]
 
+    if not isinstance(env, Task):
+        check_id(env)
     found = find_policy(policy, start, device=device)
     model = copy.deepcopy(found.model).eval()
     if isinstance(env, Task):
@@ -244,8 +254,13 @@ def _parts(
 
 def _best(returns: Floats, share: float) -> Numbers:
     """The texts with the highest returns, in their order."""
-    count = math.ceil(share * len(returns))
+    count = _count(share, len(returns))
     return np.sort(np.argsort(-returns, kind="stable")[:count])
+
+
+def _count(share: float, number: int) -> int:
+    """Round a share of so many texts up; 0.07 of 100 are 7, though 0.07 · 100 > 7 in floats."""
+    return math.ceil(round(share * number, 6))
 
 
 def _weights(returns: Floats, temperature: float | None) -> Floats:

@@ -11,6 +11,7 @@ from textenv import Task
 from textenv.errors import TextenvError
 from textenv.logged import LoggedTexts, save_minari
 from textenv.logged.fingerprint import fingerprint
+from textenv.logged.minari_place import check_free, check_spaces
 from textenv.metrics import mean_interval
 from textenv.models import LanguageModel
 from textenv.models.sampling import Sampling
@@ -36,18 +37,21 @@ class Recorded(NamedTuple):
 
     texts: The texts.
     dataset: The `minari.MinariDataset`.
+    left_out: How many more were written, whose reward failed.
     """
 
     texts: LoggedTexts
     dataset: Any
+    left_out: int = 0
 
     def summary(self) -> str:
         """Say in two lines what they are worth and how to read them."""
         texts, dataset = self.texts, self.dataset
         mean, low, high = mean_interval(texts.returns())
+        failed = f"; {self.left_out:,} whose reward failed are left out" if self.left_out else ""
         return (
             f"{len(texts):,} texts, {texts.actions:,} tokens in all; average return {mean:.4f} "
-            f"[{low:.4f}, {high:.4f}]\n"
+            f"[{low:.4f}, {high:.4f}]{failed}\n"
             f"the dataset {dataset.id} is in {dataset.storage.data_path.parent}: "
             f"textenv.logged.load_minari({dataset.id!r})"
         )
@@ -65,6 +69,8 @@ def record(
 ) -> LoggedTexts:
     """Let a policy write, and log it; `textenv.logged.save_minari` writes it to a dataset.
 
+    Texts whose reward failed (`reward_fault="skip"`) are left out.
+
     Args:
         policy: A language model, its name or folder, an agent's checkpoint, a finished run's
             folder, "start" or "uniform".
@@ -76,10 +82,11 @@ def record(
         **keywords: For the environment.
 
     Raises:
-        TextenvError: there is no such policy.
+        TextenvError: there is no such policy, or the reward failed for all texts.
         ValueError: it has another vocabulary than the environment's lm=, or `episodes` < 1.
     """
-    return _written(policy, env, episodes, seed, sampling, device, keywords)[0]
+    model, envs = _prepared(policy, env, episodes, device, keywords)
+    return _written(model, envs, episodes, seed, sampling)
 
 
 def record_dataset(config: RecordConfig) -> Recorded:
@@ -90,32 +97,27 @@ def record_dataset(config: RecordConfig) -> Recorded:
         ValueError: the dataset's name is none, or taken.
     """
     keywords = config.environment_keywords()
-    texts, task = _written(
-        config.policy,
-        config.env,
-        config.episodes,
-        config.seed,
-        config.sampling,
-        config.device,
-        keywords,
-    )
+    # What can be wrong with the dataset is said before hours of writing, not behind them.
+    check_free(config.name, config.folder)
+    model, envs = _prepared(config.policy, config.env, config.episodes, config.device, keywords)
+    task = envs.unwrapped.task
     made = _remade(config, task, keywords)
+    check_spaces(made.observation_space, made.action_space, task, config.env)
+    texts = _written(model, envs, config.episodes, config.seed, config.sampling)
     dataset = save_minari(
         texts, made, config.name, folder=config.folder, algorithm_name=config.policy
     )
-    return Recorded(texts, dataset)
+    return Recorded(texts, dataset, config.episodes - len(texts))
 
 
-def _written(
+def _prepared(
     policy: LanguageModel | str | Path,
     env: str,
     episodes: int,
-    seed: int,
-    sampling: Sampling,
     device: str | None,
     keywords: dict[str, Any],
-) -> tuple[LoggedTexts, Task]:
-    """The texts, and the task that they were written for, in the policy's vocabulary."""
+) -> tuple[LanguageModel, Any]:
+    """The model that writes, and the environments where it does, in its vocabulary."""
     if episodes < 1:
         raise ValueError(f"expected episodes ≥ 1, got {episodes}")
     check_id(env, keywords)
@@ -126,12 +128,24 @@ def _written(
         check_same_vocabulary(found, Policy("the environment's lm=", start()))
     elif found.name not in (START, UNIFORM):
         own = {"lm": found.model}
-    envs = environments(env, episodes, **own, **keywords)
+    return found.model, environments(env, episodes, **own, **keywords)
+
+
+def _written(
+    model: LanguageModel, envs: Any, episodes: int, seed: int, sampling: Sampling
+) -> LoggedTexts:
+    """The texts."""
     task = envs.unwrapped.task
     prompts, uniforms = drawn(task, episodes, seed)
-    written = collect(envs, found.model, prompts, uniforms, sampling=sampling)
+    written = collect(envs, model, prompts, uniforms, sampling=sampling)
     envs.close()
-    return LoggedTexts.from_episodes(written, task), task
+    texts = LoggedTexts.from_episodes(written, task)
+    if not len(texts):
+        raise TextenvError(
+            f"the reward {task.reward.name!r} failed for all {episodes} texts, so that there is "
+            'nothing to log: reward_fault="raise" says why'
+        )
+    return texts
 
 
 def _remade(config: RecordConfig, task: Task, keywords: dict[str, Any]) -> gym.Env:

@@ -127,12 +127,14 @@ class Result(NamedTuple):
     agent: The trained policy.
     returns: What each text was paid, in the order in which they ended.
     history: Numbers of each update: timesteps, return, policy_loss, value_loss, entropy, kl, …
-    value, greedy_value: J of the policy and of its likeliest tokens, exact; None: too many texts.
+    before: J of the policy as it began, exact; None: too many texts.
+    value, greedy_value: J of the trained policy and of its likeliest tokens, likewise.
     """
 
     agent: Agent
     returns: list[float]
     history: list[dict[str, float]]
+    before: float | None
     value: float | None
     greedy_value: float | None
 
@@ -224,6 +226,7 @@ def train(args: Args) -> Result:
         torch.manual_seed(args.seed)
         agent = Agent(envs.unwrapped.task.rules.nothing, size, args.width)
     optimizer = torch.optim.Adam(agent.parameters(), lr=args.learning_rate, eps=1e-5)
+    before = exact_value(agent, envs, greedy=False)
     updates = args.total_timesteps // args.batch
     shape = (args.num_steps, args.num_envs)
     returns: list[float] = []
@@ -305,10 +308,10 @@ def train(args: Args) -> Result:
             print(f"{update * args.batch:>9,} tokens  return {recent:.3f}  {shown}", flush=True)
 
     value, greedy_value = (exact_value(agent, envs, greedy=greedy) for greedy in (False, True))
-    if args.print_every and value is not None:
-        print(f"exact J = {value:.4f}, of the likeliest tokens {greedy_value:.4f}")
+    if args.print_every and before is not None:
+        print(f"exact J {before:.4f} → {value:.4f}, of the likeliest tokens {greedy_value:.4f}")
     envs.close()
-    return Result(agent, returns, history, value, greedy_value)
+    return Result(agent, returns, history, before, value, greedy_value)
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -13,7 +13,6 @@ from gymnasium import spaces
 
 from textenv.actions.base import Action, Ids, Ignored, integer, integers
 from textenv.asking import Answer, Choices, check_size, likeliest
-from textenv.errors import InvalidActionError
 from textenv.mdp import State
 from textenv.plugins import check_count
 from textenv.task import Task
@@ -62,8 +61,8 @@ class Candidates(Action):
     The i-th action writes the i-th token by (−log-probability rounded to 1e-4, id); the infos say
     which these are (`candidates`, `candidate_log_probs`). The end token, where the task has one,
     is always among them, in the last place if it is not likely enough. A token of probability 0
-    never is, nor one that `blocklist=` forbids: where fewer than k are left the rest are the id V,
-    and choosing one is an error.
+    never is, nor one that `blocklist=` forbids: where n < k are left the rest are the id V, the
+    mask is 0 there, and action a writes candidate a mod n, for most agents read no mask.
 
     Args:
         k: 1 … V; at least 2 in a task with an end token.
@@ -97,12 +96,11 @@ class Candidates(Action):
         """Return the token of a candidate.
 
         Raises:
-            InvalidActionError: it is no integer in 0 … k − 1, or no token stands there.
+            InvalidActionError: it is no integer in 0 … k − 1.
         """
         assert choices is not None
         number = integer(action, self.k)
-        self._refuse_padding(task, choices.ids[:, number], np.array([number]), None)
-        return int(choices.ids[0, number])
+        return int(self._tokens(task, np.array([number]), choices)[0])
 
     def read_batch(
         self, task: Task, actions: Any, ignored: Ignored, state: State, choices: Choices | None
@@ -110,14 +108,13 @@ class Candidates(Action):
         """Return the tokens of B candidates, int64 [B].
 
         Raises:
-            InvalidActionError: the shape, the type or a number is wrong, or no token stands there.
+            InvalidActionError: the shape, the type or a number is wrong.
         """
         assert choices is not None
         numbers = integers(actions, ignored, (len(state.tokens),), self.k)
-        tokens = np.take_along_axis(choices.ids, numbers[:, None], axis=1)[:, 0]
+        tokens = self._tokens(task, numbers, choices)
         if ignored is not None:
             tokens[ignored] = 0
-        self._refuse_padding(task, tokens, numbers, choices)
         return tokens
 
     def mask(self, task: Task, choices: Choices | None, batch: int | None) -> npt.NDArray[np.int8]:
@@ -127,11 +124,11 @@ class Candidates(Action):
         mask[~mask.any(axis=1)] = 1
         return mask[0] if batch is None else mask
 
-    def _refuse_padding(self, task: Task, tokens: Ids, numbers: Ids, batch: Choices | None) -> None:
-        wrong = np.flatnonzero(tokens == task.rules.nothing)
-        if len(wrong):
-            where = f" of row {wrong[0]}" if batch is not None else ""
-            raise InvalidActionError(
-                f"candidate {numbers[wrong[0]]}{where} is no token: fewer than {self.k} can be "
-                "written here; choose where the action mask is 1"
-            )
+    def _tokens(self, task: Task, numbers: Ids, choices: Choices) -> Ids:
+        """Candidate a mod n of each row, of the n that stand there, before any padding."""
+        tokens = np.take_along_axis(choices.ids, numbers[:, None], axis=1)[:, 0]
+        if (tokens == task.rules.nothing).any():
+            there = (choices.ids != task.rules.nothing).sum(axis=1)
+            again = numbers % np.maximum(there, 1)  # none: the text has ended, and nobody reads it
+            tokens = np.take_along_axis(choices.ids, again[:, None], axis=1)[:, 0]
+        return tokens

@@ -16,6 +16,7 @@ from textenv.prefixes import Prefixes
 from textenv.task import Task
 
 Mask = npt.NDArray[np.bool_]
+HIGHEST_LOG_PROB = 1e-3  # 0, but for what float32 and half precision make of it
 
 
 class BadTextError(TextenvError, ValueError):

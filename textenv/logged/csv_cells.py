@@ -80,6 +80,12 @@ class Coder:
             raise row.wrong(column, f"one token{ending}, not {len(ids)}")
         return ids[0]
 
+    def place(self, row: Row, column: str) -> str:
+        """A state's cell so that equal states are equal texts: ids can be written in two ways."""
+        if self.as_text:
+            return row.cells[column]
+        return _spaced(row.ids(column, self.rules.vocabulary_size))
+
     def is_shown(self, row: Row, column: str, prompt: Sequence[int], written: list[int]) -> bool:
         """Whether a cell shows this prompt with these tokens, the row's action last, behind it."""
         ids = [*prompt, *written]

@@ -20,7 +20,9 @@ from textenv.prefixes import Prefixes
 from textenv.task import Task
 
 SEQUENCES = Form(("input_sequence", "target_sequence"), ("reward", "terminated", "log_probs"))
-TRANSITIONS = Form(("state", "action", "reward", "next_state"), ("terminated", "log_prob"))
+TRANSITIONS = Form(
+    ("state", "action", "reward", "next_state"), ("episode", "terminated", "log_prob")
+)
 
 
 def read_csv(path: str | Path, task: Task, *, cells: Cells = "text") -> LoggedTexts:
@@ -30,13 +32,15 @@ def read_csv(path: str | Path, task: Task, *, cells: Cells = "text") -> LoggedTe
     and, if they are there, `reward` (of the whole text, or a JSON list with one number for each
     token; without it the task's own reward is asked), `terminated` (false: the text was cut off
     from outside, and no end token is added) and `log_probs` (a JSON list). A text that does not end
-    by the task's rules gets the end token, if the task has one and the row says nothing else.
+    by the task's rules gets the end token, if the task has one and the row says nothing else; with
+    `cells="ids"` it must end, or be said to have been cut off.
 
     **A row for each token**: `state` (the prompt and what was written so far), `action` (one token;
-    nothing: the end token), `reward`, `next_state` and, if they are there, `terminated` and
-    `log_prob`. Rows of one text follow each other: each begins with the `next_state` of the one
-    before. Where a text has ended, or the next row's state is that of a beginning (one of the
-    task's prompts, or a state with which a text of the file began), the next text begins; a text
+    nothing: the end token), `reward`, `next_state` and, if they are there, `episode` (any name or
+    number of the text), `terminated` and `log_prob`. Rows of one text follow each other: each
+    begins with the `next_state` of the one before. The next text begins where `episode` is another;
+    without that column, where a text has ended, or where a row begins with something else than that
+    `next_state`: one of the task's prompts, or a state with which a text of the file began. A text
     that the rules had not ended by then was cut off.
 
     Args:
@@ -65,8 +69,8 @@ def read_csv(path: str | Path, task: Task, *, cells: Cells = "text") -> LoggedTe
         known = not {"log_prob", "log_probs"}.isdisjoint(header)
         return _put_together(logged, task, asked, known=known)
     except BadTextError as error:
-        line = logged[error.text].lines[0]
-        raise CsvError(f"{path}, the text that begins in line {line}: {error}") from error
+        text, column = logged[error.text], "target_sequence" if form is SEQUENCES else "action"
+        raise CsvError(f"{path}, line {text.lines[0]}, column {column!r}: {error}") from error
 
 
 @dataclass
@@ -97,11 +101,12 @@ def _sequence(row: Row, coder: Coder) -> _Text:
     if not ended and said is not False and coder.as_text and end is not None:
         text.written.append(end)
         ended = True
-    if said is None and coder.as_text and not ended:
+    if said is None and not ended:
+        ending = "" if end is None else f"the end token {end}, "  # as text it was put there
         raise row.wrong(
             target,
-            f"a text that {coder.task.name} ends (by a stop token, or {coder.rules.max_tokens} "
-            "tokens), or a column terminated that says false",
+            f"a text that {coder.task.name} ends (by {ending}a stop token, or "
+            f"{coder.rules.max_tokens} tokens), or a column terminated that says false",
         )
     if said is not None and said != ended:
         raise row.wrong("terminated", f"{str(ended).lower()}, as the text and the task's rules say")
@@ -110,7 +115,7 @@ def _sequence(row: Row, coder: Coder) -> _Text:
         raise row.wrong(target, "at least one token")
     text.terminated = ended
     text.rewards = row.numbers("reward", steps) if "reward" in row.cells else [0.0] * steps
-    text.log_probs = row.numbers("log_probs", steps) if "log_probs" in row.cells else []
+    text.log_probs = row.log_probs("log_probs", steps) if "log_probs" in row.cells else []
     text.lines = [row.line] * steps
     return text
 
@@ -120,36 +125,47 @@ def _joined(rows: Iterator[Row], coder: Coder) -> Iterator[_Text]:
     text: _Text | None = None
     before: Row | None = None
     beginnings = {coder.state(ids, []) for ids in coder.task.prompt_ids}
+    episodes: set[str] = set()
     for row in rows:
-        state = row.cells["state"]
-        goes_on = before is not None and state == before.cells["next_state"]
-        if text is not None and (text.terminated or not goes_on):
-            _check_beginning(row, text, before, beginnings, goes_on=goes_on)
+        if (
+            text is not None
+            and before is not None
+            and _begins(row, before, text, coder, beginnings)
+        ):
             yield text
             text = None
         if text is None:
             text = _Text(coder.prompt(row, "state"), row)
-            beginnings.add(state)
+            beginnings.add(coder.place(row, "state"))
+            if "episode" in row.cells:
+                if row.cells["episode"] in episodes:
+                    raise row.wrong("episode", "one whose rows follow each other, or a new one")
+                episodes.add(row.cells["episode"])
         _write(text, row, coder)
         before = row
     if text is not None:
         yield text
 
 
-def _check_beginning(
-    row: Row, text: _Text, before: Row | None, beginnings: set[str], *, goes_on: bool
-) -> None:
-    """Refuse a row that neither goes on with a text nor begins one."""
-    if row.cells["state"] in beginnings:
-        return
-    if text.terminated and goes_on:
-        raise row.wrong("state", "a prompt, for the text has ended in the line before")
-    if not text.terminated:
-        assert before is not None
-        raise row.wrong(
-            "state",
-            f"the next_state of the row before, {before.cells['next_state']!r}, or a prompt",
-        )
+def _begins(row: Row, before: Row, text: _Text, coder: Coder, beginnings: set[str]) -> bool:
+    """Whether a row begins the next text; refuse one that neither does nor goes on."""
+    state, following = coder.place(row, "state"), coder.place(before, "next_state")
+    known = "episode" in row.cells
+    if known and row.cells["episode"] != before.cells["episode"]:
+        return True
+    if text.terminated:
+        if known:
+            raise row.wrong("episode", "another one, for the text has ended in the line before")
+        if state == following and state not in beginnings:
+            raise row.wrong("state", "a prompt, for the text has ended in the line before")
+        return True
+    if state == following:
+        return False
+    if known or state not in beginnings:
+        also = "" if known else ", or a prompt"
+        shown = before.cells["next_state"]
+        raise row.wrong("state", f"the next_state of the row before, {shown!r}{also}")
+    return True
 
 
 def _write(text: _Text, row: Row, coder: Coder) -> None:
@@ -164,7 +180,7 @@ def _write(text: _Text, row: Row, coder: Coder) -> None:
         raise row.wrong("terminated", f"{said}, as the task's rules say")
     text.rewards.append(row.number("reward"))
     if "log_prob" in row.cells:
-        text.log_probs.append(row.number("log_prob"))
+        text.log_probs.append(row.log_prob("log_prob"))
     text.lines.append(row.line)
 
 
@@ -186,14 +202,30 @@ def _put_together(
     if asked is None:
         return texts
     numbers = np.array([asked.number(text.prompt) for text in logged])
-    if task.reward.columns and (numbers < 0).any():
-        stranger = logged[int(numbers.argmin())].first
-        raise stranger.wrong(
-            "input_sequence",
-            f"one of the task's prompts, because the reward {task.reward.name!r} reads the columns "
-            f"{task.reward.columns} beside them; or a column reward",
-        )
+    if task.reward.columns:
+        _check_columns(logged, task, numbers, asked)
     return LoggedTexts(prefixes, _paid(task, texts, numbers), terminated, texts.log_probs)
+
+
+def _check_columns(
+    logged: list[_Text], task: Task, numbers: npt.NDArray[np.int64], coder: Coder
+) -> None:
+    """Refuse prompts beside which the task has no columns for its reward, or several."""
+    reads = (
+        f"because the reward {task.reward.name!r} reads the columns {task.reward.columns} beside"
+    )
+    beside: dict[int, set[str]] = {}
+    for number, ids in enumerate(task.prompt_ids):
+        values = [task.columns[name][number] for name in task.reward.columns]
+        beside.setdefault(coder.number(ids), set()).add(repr(values))
+    for text, number in zip(logged, numbers.tolist(), strict=True):
+        if number < 0:
+            expected = f"one of the task's prompts, {reads} them"
+        elif len(beside[number]) > 1:
+            expected = f"a prompt that the task has once, {reads} it, and they differ"
+        else:
+            continue
+        raise text.first.wrong("input_sequence", f"{expected}; or a column reward")
 
 
 def _paid(

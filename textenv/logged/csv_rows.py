@@ -8,13 +8,18 @@ from __future__ import annotations
 import csv
 import json
 import math
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from textenv.errors import TextenvError
+from textenv.logged.checks import HIGHEST_LOG_PROB
 
 _SHOWN = 80  # letters of a cell in a message
+# Narrower than Python, for which 1_000 and full-width digits are numbers too.
+_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
+_INTEGER = re.compile(r"[+-]?\d{1,18}", re.ASCII)
 
 
 class CsvError(TextenvError, ValueError):
@@ -42,27 +47,36 @@ class Row(NamedTuple):
 
     def number(self, column: str) -> float:
         """Read a finite number."""
-        try:
-            number = float(self.cells[column])
-        except ValueError:
-            number = math.nan
+        cell = self.cells[column].strip()
+        number = float(cell) if _NUMBER.fullmatch(cell) else math.nan
         if not math.isfinite(number):
             raise self.wrong(column, "a finite number such as 0.5")
         return number
 
     def numbers(self, column: str, count: int) -> list[float]:
         """Read one number for each of `count` tokens, a JSON list; a number alone is the last's."""
-        cell = self.cells[column].strip()
-        if not cell.startswith("["):
+        if not self.cells[column].strip().startswith("["):
             return [0.0] * (count - 1) + [self.number(column)]
-        expected = f"a list of {count} finite numbers, one for each token, or one number"
-        try:
-            values = [float(value) for value in json.loads(cell)]
-        except (ValueError, TypeError):
-            raise self.wrong(column, expected) from None
-        if len(values) != count or not all(math.isfinite(value) for value in values):
-            raise self.wrong(column, expected)
+        values = self._list(column, count)
+        if values is None:
+            raise self.wrong(
+                column, f"a list of {count} finite numbers, one for each token, or one number"
+            )
         return values
+
+    def log_probs(self, column: str, count: int) -> list[float]:
+        """Read one log-probability for each of `count` tokens, a JSON list."""
+        values = self._list(column, count)
+        if values is None or any(value > HIGHEST_LOG_PROB for value in values):
+            raise self.wrong(column, f"a list of {count} finite numbers ≤ 0, one for each token")
+        return values
+
+    def log_prob(self, column: str) -> float:
+        """Read a log-probability."""
+        value = self.number(column)
+        if value > HIGHEST_LOG_PROB:
+            raise self.wrong(column, "a finite number ≤ 0")
+        return value
 
     def flag(self, column: str) -> bool:
         """Read true or false; 1 and 0 too."""
@@ -75,13 +89,24 @@ class Row(NamedTuple):
     def ids(self, column: str, size: int) -> list[int]:
         """Read token ids: "1 2 3", or a JSON list of them."""
         cell = self.cells[column].strip()
-        try:
-            ids = [int(word) for word in cell.strip("[]").replace(",", " ").split()]
-        except ValueError:
-            raise self.wrong(column, "token ids such as 1 2 3") from None
+        words = cell.strip("[]").replace(",", " ").split()
+        if not all(_INTEGER.fullmatch(word) for word in words):
+            raise self.wrong(column, "token ids such as 1 2 3")
+        ids = [int(word) for word in words]
         if not all(0 <= token < size for token in ids):
             raise self.wrong(column, f"token ids in 0 … {size - 1}")
         return ids
+
+    def _list(self, column: str, count: int) -> list[float] | None:
+        """So many finite numbers, None where the cell holds anything else."""
+        try:
+            values = json.loads(self.cells[column], parse_int=float)
+        except ValueError:
+            return None
+        if not isinstance(values, list) or len(values) != count:
+            return None
+        right = all(isinstance(value, float) and math.isfinite(value) for value in values)
+        return values if right else None
 
 
 class Form(NamedTuple):
@@ -115,11 +140,12 @@ def read_rows(path: str | Path, forms: Sequence[Form]) -> tuple[Form, list[str],
     form = max(forms, key=lambda form: len(set(form.required) & set(header)))
     missing = [name for name in form.required if name not in header]
     if not set(form.required) & set(header):
-        raise CsvError(f"{where}: expected the columns {known}, got the header {header!r}")
+        hint = _hint(header, [name for form in forms for name in form.required])
+        raise CsvError(f"{where}: expected the columns {known}, got the header {header!r}{hint}")
     if missing:
         raise CsvError(
             f"{where}: the column {missing[0]!r} is missing: expected the columns {known}, got the "
-            f"header {header!r}"
+            f"header {header!r}{_hint(header, missing)}"
         )
     unknown = [name for name in header if name not in form.required + form.optional]
     if unknown or len(set(header)) != len(header):
@@ -157,9 +183,32 @@ def _rows(path: Path) -> Iterator[tuple[int, list[str]]]:
     except csv.Error as error:
         raise CsvError(f"{path}, line {line}: no CSV from there on: {error}") from error
     except UnicodeDecodeError as error:
+        byte = error.object[error.start]
         raise CsvError(
-            f"{path}: expected UTF-8, got the byte 0x{error.object[error.start]:02x} behind line "
-            f"{line}: save the file as UTF-8"
+            f"{path}, line {_line_of_bad_byte(path)}: expected UTF-8, got the byte 0x{byte:02x}: "
+            "save the file as UTF-8"
         ) from error
     except OSError as error:
         raise TextenvError(f"{str(path)!r} cannot be read: {error}") from error
+
+
+def _line_of_bad_byte(path: Path) -> int:
+    """The line of the first byte that is no UTF-8; a file is decoded in blocks of many lines."""
+    data = path.read_bytes()
+    try:
+        data.decode("utf-8")
+    except UnicodeDecodeError as error:
+        data = data[: error.start + 1]
+    return len(data.splitlines())
+
+
+def _hint(header: list[str], wanted: Sequence[str]) -> str:
+    """What is probably wrong with a header; nothing where nobody knows."""
+    for separator in (";", "\t", "|"):
+        if any(separator in name for name in header):
+            return (
+                f". The cells are separated by {separator!r}, it seems: save the file with commas "
+                "between cells, and numbers with a point (0.5)"
+            )
+    written = [name for name in header if name not in wanted and name.casefold() in wanted]
+    return f". Write {written[0]!r} in small letters" if written else ""

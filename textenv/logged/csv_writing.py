@@ -48,7 +48,7 @@ def write_csv(
 
 
 def _sequences(texts: LoggedTexts, coder: Coder) -> Iterator[list[str]]:
-    cut_off = coder.as_text and not texts.terminated.all()
+    cut_off = not texts.terminated.all()
     header = ["input_sequence", "target_sequence", "reward"]
     yield header + ["terminated"] * cut_off + ["log_probs"] * (texts.log_probs is not None)
     for row in range(len(texts)):
@@ -67,7 +67,9 @@ def _sequences(texts: LoggedTexts, coder: Coder) -> Iterator[list[str]]:
 
 def _transitions(texts: LoggedTexts, coder: Coder) -> Iterator[list[str]]:
     end, known = coder.rules.end_token, texts.log_probs is not None
-    yield ["state", "action", "reward", "next_state", *["log_prob"] * known]
+    # A text that was cut off in a state in which the next one begins would be read as going on.
+    named = not texts.terminated.all() or not all(_is_known(texts, coder))
+    yield ["state", "action", "reward", "next_state"] + ["episode"] * named + ["log_prob"] * known
     for row in range(len(texts)):
         prompt, written = _ids(texts, row, coder)
         state = _begun(coder, prompt, row)
@@ -77,6 +79,7 @@ def _transitions(texts: LoggedTexts, coder: Coder) -> Iterator[list[str]]:
                 _check(coder, action, [token], row)
             following = coder.state(prompt, written[: step + 1])
             cells = [state, action, repr(float(texts.rewards[row, step])), following]
+            cells += [str(row)] * named
             if texts.log_probs is not None:
                 cells.append(repr(float(texts.log_probs[row, step])))
             yield cells
@@ -88,6 +91,11 @@ def _ids(texts: LoggedTexts, row: int, coder: Coder) -> tuple[list[int], list[in
     start, tokens = prefixes.start, prefixes.tokens[row]
     written = tokens[start : start + prefixes.written[row]].tolist()
     return mdp.prompt_ids(coder.rules, tokens), written
+
+
+def _is_known(texts: LoggedTexts, coder: Coder) -> Iterator[bool]:
+    """Whether each text's prompt is one of the task's."""
+    return (coder.number(_ids(texts, row, coder)[0]) >= 0 for row in range(len(texts)))
 
 
 def _begun(coder: Coder, prompt: list[int], row: int) -> str:

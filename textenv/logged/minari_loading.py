@@ -34,6 +34,8 @@ def load_minari(
 ) -> LoggedTexts:
     """Read a Minari dataset of texts, ours or one that Minari's own `DataCollector` recorded.
 
+    The rewards are those that were recorded, whatever reward the task or environment has.
+
     Args:
         dataset: A `minari.MinariDataset` or its id.
         task: What the texts are read for: a task, an environment or its id; None: the dataset's
@@ -44,7 +46,8 @@ def load_minari(
         ValueError: the dataset was recorded on another environment or version of it, another
             vocabulary or other limits; its observations or actions are no tokens; or an episode is
             no text of the task. The error names the episode.
-        TextenvError: there is no such dataset, or its environment cannot be made again.
+        TextenvError: there is no such dataset, it is damaged, or its environment cannot be made
+            again.
         MissingExtraError: minari or h5py is not installed.
     """
     found = _found(dataset, folder)
@@ -77,11 +80,11 @@ def _text_of(episode: Any, rules: mdp.Rules, where: str) -> npt.NDArray[np.int64
     """The last observation's tokens [P + T], if the episode is a text written token by token."""
     seen = episode.observations
     seen = np.asarray(seen["observation"] if isinstance(seen, dict) else seen)
-    start, steps = rules.prompt_length, len(episode.rewards)
-    if len(seen) != steps + 1 or len(episode.actions) != steps or not steps:
+    start, steps, limit = rules.prompt_length, len(episode.rewards), rules.max_tokens
+    if len(seen) != steps + 1 or len(episode.actions) != steps or not 1 <= steps <= limit:
         raise ValueError(
-            f"{where}: expected n ≥ 1 actions and rewards and n + 1 observations, got "
-            f"{len(episode.actions)}, {steps} and {len(seen)}"
+            f"{where}: expected 1 ≤ n ≤ {limit} actions and rewards and n + 1 observations, "
+            f"got {len(episode.actions)}, {steps} and {len(seen)}"
         )
     given = int((seen[0, start:] != rules.nothing).sum())
     if given:
@@ -118,6 +121,8 @@ def _wanted(found: Any, task: Any, where: str) -> Task:
         made = task_of(_recovered(found, where))
     elif isinstance(task, Task):
         made = task
+    elif not isinstance(task, gym.Env | gym.vector.VectorEnv):
+        raise ValueError(f"expected a task, an environment or its id, got {task!r}")
     else:
         made = task_of(task)
         recorded, asked = spec and spec.id, task.spec and task.spec.id
@@ -149,11 +154,18 @@ def _recovered(found: Any, where: str) -> gym.Env:
 
 def _found(dataset: Any, folder: str | Path | None) -> Any:
     minari = get_minari()
-    if not isinstance(dataset, str):
+    if isinstance(dataset, minari.MinariDataset):
         return dataset
+    if not isinstance(dataset, str):
+        raise ValueError(f"expected a minari.MinariDataset or the id of one, got {dataset!r}")
     check_dataset_id(dataset)
+    if folder is not None and not Path(folder).is_dir():  # Minari would make it
+        raise TextenvError(f"there is no dataset {dataset!r}: {str(folder)!r} is no folder")
     with datasets_in(folder):
+        path = minari.storage.get_dataset_path(dataset)
+        if not (path / "data").exists():
+            raise TextenvError(f"there is no dataset {dataset!r} in {str(path)!r}")
         try:
             return minari.load_dataset(dataset)
-        except FileNotFoundError as error:
-            raise TextenvError(f"there is no dataset {dataset!r}: {error}") from error
+        except (OSError, ValueError, KeyError) as error:
+            raise TextenvError(f"the dataset {dataset!r} cannot be read: {error}") from error

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from gymnasium import spaces
 
-from textenv.errors import MissingExtraError
+from textenv.errors import MissingExtraError, TextenvError
 from textenv.task import Task
 
 KEY = "textenv"  # of what we remember, in the dataset's metadata
@@ -30,7 +30,8 @@ def get_minari() -> Any:
         try:
             minari = import_module(name)
         except ImportError as error:
-            raise MissingExtraError(name, "a Minari dataset") from error
+            # Pillow too comes with this extra, though EXTRAS knows another one that has it.
+            raise MissingExtraError(name, "a Minari dataset", extra="data") from error
     return minari
 
 
@@ -47,6 +48,40 @@ def check_dataset_id(dataset_id: str) -> str | None:
             "expected a Minari dataset's name as in 'sentiment-v0' or 'textenv/sentiment-v0', with "
             f"a version behind it, got {dataset_id!r}"
         ) from error
+
+
+def check_free(dataset_id: str, folder: str | Path | None) -> None:
+    """Refuse a name that is taken, before anything is written for it.
+
+    Args:
+        dataset_id: The dataset's name.
+        folder: As for `save_minari`.
+
+    Raises:
+        ValueError: it is no name of Minari's, it is taken, or it lies inside another dataset,
+            where Minari would not find it.
+        TextenvError: the folder cannot be one.
+        MissingExtraError: minari or h5py is not installed.
+    """
+    check_dataset_id(dataset_id)
+    with datasets_in(folder):
+        try:
+            target = get_minari().storage.get_dataset_path(dataset_id)
+        except OSError as error:
+            raise TextenvError(f"datasets cannot be written into {folder}: {error}") from error
+    outer = Path(dataset_id)
+    for above in target.parents[: len(outer.parts) - 1]:
+        outer = outer.parent
+        if (above / "data").exists():
+            raise ValueError(
+                f"{dataset_id!r} would lie inside the dataset {outer.as_posix()!r}, where Minari "
+                "does not look for any: take another name"
+            )
+    if target.exists():
+        raise ValueError(
+            f"there is a dataset {dataset_id!r} in {str(target)!r} already: take another name "
+            f"or version, or delete it by minari delete {dataset_id}"
+        )
 
 
 @contextmanager

@@ -23,6 +23,7 @@ from textenv.logged.minari_place import (
     KEY,
     LOG_PROB,
     check_dataset_id,
+    check_free,
     check_spaces,
     datasets_in,
     get_minari,
@@ -59,8 +60,8 @@ def save_minari(
 
     Raises:
         ValueError: the texts are not of this environment's task, its observations or actions are
-            no tokens, the name is none of Minari's, or there is such a dataset.
-        TextenvError: the environment cannot be stored as a spec.
+            no tokens, the name is none of Minari's, there is such a dataset, or there is no text.
+        TextenvError: the environment cannot be stored as a spec, or the folder cannot be one.
         MissingExtraError: minari or h5py is not installed.
     """
     minari = get_minari()
@@ -69,6 +70,9 @@ def save_minari(
     texts.check(task)
     check_spaces(made.observation_space, made.action_space, task, str(made.spec and made.spec.id))
     spec = _storable(made)
+    if not len(texts):
+        raise ValueError("there are no texts to save")
+    check_free(dataset_id, folder)
     namespace = check_dataset_id(dataset_id)
     said = {"algorithm_name": algorithm_name, "description": description}
     metadata: dict[str, Any] = {
@@ -80,11 +84,6 @@ def save_minari(
     }
     with datasets_in(folder):
         target = minari.storage.get_dataset_path(dataset_id)
-        if target.exists():
-            raise ValueError(
-                f"there is a dataset {dataset_id!r} in {str(target)!r} already: take another name "
-                f"or version, or delete it by minari delete {dataset_id}"
-            )
         if namespace is not None and namespace not in minari.namespace.list_local_namespaces():
             minari.namespace.create_namespace(namespace)
         with replaced_folder(target) as temporary:

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from textenv import mdp
-from textenv.logged.checks import check_texts, refuse, state_of
+from textenv.logged.checks import HIGHEST_LOG_PROB, check_texts, refuse, state_of
 from textenv.prefixes import Prefixes
 from textenv.task import Task
 
@@ -56,7 +56,7 @@ class LoggedTexts:
 
     Raises:
         ValueError: the shapes do not fit each other, a text has no token, or a reward is no
-            finite number or stands behind the end.
+            finite number or stands behind the end, or a log-probability is above 0.
     """
 
     prefixes: Prefixes
@@ -82,6 +82,8 @@ class LoggedTexts:
                 values = getattr(self, name)
                 refuse(~np.isfinite(values), f"{name} must be finite, got {{}}", values)
                 refuse((values != 0) & ~self.written, f"{name} behind the end: {{}}", values)
+        if self.log_probs is not None:
+            refuse(self.log_probs > HIGHEST_LOG_PROB, "log_probs are ≤ 0, got {}", self.log_probs)
 
     @classmethod
     def from_episodes(cls, episodes: Any, task: Task) -> LoggedTexts:
@@ -112,6 +114,8 @@ class LoggedTexts:
     def rows(self, indices: npt.ArrayLike) -> LoggedTexts:
         """Take some texts, by index or by mask."""
         chosen = np.asarray(indices)
+        if not chosen.size:
+            chosen = chosen.astype(np.int64)  # of an empty list NumPy makes floats
         log_probs = None if self.log_probs is None else self.log_probs[chosen]
         return LoggedTexts(
             self.prefixes.rows(chosen), self.rewards[chosen], self.terminated[chosen], log_probs

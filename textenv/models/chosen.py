@@ -18,6 +18,7 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from textenv.models.base import LanguageModel, OutputLayer, entropies
 from textenv.prefixes import Prefixes
@@ -186,6 +187,7 @@ class _FromStates(torch.autograd.Function):
         return (picked - log_total).masked_fill(never, -torch.inf), entropy
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         states, weight, bias, tokens, log_total, entropy = ctx.saved_tensors
         of_log_probs, of_entropy = gradients

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
@@ -93,7 +95,7 @@ class LSTMLM(LanguageModel):
         """As `LanguageModel.read_states`."""
         tokens, begin = with_start(prefixes, self._start_token)
         ids = left_aligned(tokens, begin, prefixes.end + 1)  # one more column in front
-        with dropout_off(self):
+        with _dropout_off_for_gradients(self.lstm):
             states, _ = self.lstm(self.embedding(torch.as_tensor(ids, device=self.device)))
         return states[rows, prefixes.start - begin[rows] + steps]  # [N, H]
 
@@ -176,3 +178,14 @@ class LSTMLM(LanguageModel):
         answered = np.ones(batch, dtype=np.bool_)
         memory.replace(match, Stream(key, ids, length, answer, answered, _State(h, c)))
         return answer
+
+
+@contextmanager
+def _dropout_off_for_gradients(lstm: nn.LSTM) -> Iterator[None]:
+    """Turn dropout off and leave training on: in evaluation cuDNN computes no gradients."""
+    training, dropout = lstm.training, lstm.dropout
+    lstm.training, lstm.dropout = True, 0.0
+    try:
+        yield
+    finally:
+        lstm.training, lstm.dropout = training, dropout

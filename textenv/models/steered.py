@@ -58,6 +58,11 @@ class ActionValues(nn.Module):
         inner = hidden_units or width
         self.ends = nn.ModuleList(zero_linear(inner, vocabulary_size) for _ in range(heads))
 
+    @property
+    def dtype(self) -> torch.dtype:
+        """The weights' type, which may be another than the language model's."""
+        return next(self.parameters()).dtype
+
     def forward(self, hidden: Float[Tensor, "n width"]) -> Float[Tensor, "heads n vocabulary"]:
         """Return Q(s, ·) of each head."""
         pairs = zip(self.bodies, self.ends, strict=True)
@@ -143,13 +148,19 @@ class SteeredLM(LanguageModel):
     def _steered(self, logits: Tensor, hidden: Tensor) -> Tensor:
         if not self.beta or not len(logits):
             return logits
-        return logits.log_softmax(dim=-1) + self.beta * self.values.lowest(hidden)
+        values = self.values.lowest(hidden.to(self.values.dtype))
+        return logits.log_softmax(dim=-1) + (self.beta * values).to(logits.dtype)
 
     def settings(self) -> dict[str, Any]:
-        """Return what steering.json says."""
+        """Return what steering.json says; trainable: whether training changes the values too."""
         inner = self.values.bodies[0]
         units = inner[0].out_features if isinstance(inner, nn.Sequential) else None
-        return {"beta": self.beta, "heads": len(self.values.ends), "hidden_units": units}
+        return {
+            "beta": self.beta,
+            "heads": len(self.values.ends),
+            "hidden_units": units,
+            "trainable": any(each.requires_grad for each in self.values.parameters()),
+        }
 
     def save_pretrained(self, folder: str | Path, *, dtype: torch.dtype | None = None) -> None:
         """Write the language model's folder, and the values beside it; whole or not at all."""
@@ -180,11 +191,12 @@ class SteeredLM(LanguageModel):
             about = json.loads((folder / SETTINGS).read_text("utf-8"))
             if about.pop("model_type", None) != cls.model_type:
                 raise ValueError(f"{SETTINGS} does not say model_type={cls.model_type!r}")
-            beta = about.pop("beta")
+            beta, trainable = about.pop("beta"), about.pop("trainable")
             weights = load_file(folder / WEIGHTS)
             with torch.random.fork_rng(devices=[]):  # first weights are drawn, then overwritten
                 values = ActionValues(lm.hidden_size, lm.vocabulary_size, **about)
             values.to(next(iter(weights.values())).dtype).load_state_dict(weights)
+            values.requires_grad_(trainable)
             return cls(lm, values, beta)
         except (
             OSError, SafetensorError, KeyError, TypeError, ValueError, RuntimeError,
@@ -194,8 +206,8 @@ class SteeredLM(LanguageModel):
 
 
 def is_steered(folder: Path) -> bool:
-    """Whether values stand beside the language model in a folder."""
-    return (folder / SETTINGS).is_file()
+    """Whether values, or a part of them, stand beside the language model in a folder."""
+    return any((folder / name).is_file() for name in (SETTINGS, WEIGHTS))
 
 
 def body(width: int, hidden_units: int | None, generator: torch.Generator | None) -> nn.Module:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 # "nan", "nan+2j": complex_arithmetic's scorer gives them full marks, for it takes min(1, NaN).
 _NAN = re.compile(r"(?<![a-z])nan[ij]?(?![a-z])", re.IGNORECASE)
 _TAG = re.compile(r"\w+")
+_ROUNDING = 1e-9  # some scorers add fractions up, to 1.0000000000000002
 
 
 class Verdict(NamedTuple):
@@ -43,7 +44,7 @@ def judge(questions: Questions, item: int, completion: str, tag: str | None = No
       last `<tag>…</tag>`. No answer, or an empty one, is ill-formed: 0.
     - The scorer raises: the answer is ill-formed, 0, if the same scorer reads the answer that is
       stored for this question; if it raises there too, the scorer is broken, which is an error.
-    - The scorer returns no number, NaN, or one outside 0 … 1: an error.
+    - The scorer returns no number, NaN, or one outside 0 … 1 by more than rounding: an error.
     - Full marks for "nan" where the stored answer holds none: ill-formed, 0.
 
     Args:
@@ -68,11 +69,12 @@ def judge(questions: Questions, item: int, completion: str, tag: str | None = No
             raise _broken(questions, item, f"raises {error!r}, on the stored answer too") from error
         return ILL_FORMED
     number = isinstance(score, numbers.Real) and not isinstance(score, bool)
-    if not number or not 0 <= float(score) <= 1:
+    if not number or not -_ROUNDING <= float(score) <= 1 + _ROUNDING:
         raise _broken(questions, item, f"says {score!r} of {answer!r:.80}, not a number in 0 … 1")
+    score = min(max(float(score), 0.0), 1.0)
     if score == 1 and _NAN.search(answer) and not _NAN.search(stored or ""):
         return ILL_FORMED
-    return Verdict(float(score), True)
+    return Verdict(score, True)
 
 
 def answer_in(completion: str, tag: str | None) -> str | None:

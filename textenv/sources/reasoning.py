@@ -3,6 +3,7 @@
 Several of its generators draw from the generators of `random` and NumPy that the whole process
 shares. Here they find these in a state that the seed and the question decide, and whoever else
 uses them finds them as they were: the same setting gives the same questions in every process.
+A few depend on how Python hashes texts; theirs are made in a process where that is fixed.
 """
 
 from __future__ import annotations
@@ -11,7 +12,11 @@ import dataclasses
 import functools
 import importlib
 import json
+import os
+import pickle
 import random
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -19,10 +24,22 @@ from typing import Any
 
 import numpy as np
 
-from textenv.errors import MissingExtraError, UnknownNameError
+from textenv.errors import MissingExtraError, TextenvError, UnknownNameError
 from textenv.plugins import check_count
+from textenv.sources.reasoning_scorers import mend
 
 _ALONE = threading.Lock()  # the generators are those of the process, not of a thread
+# They draw from sets of texts, whose order is another one in each process.
+_HASHING = {
+    "intermediate_integration",
+    "isomorphic_strings",
+    "knight_swap",
+    "polynomial_multiplication",
+    "ransom_note",
+    "word_ladder",
+}
+_FIXED = "0"  # the PYTHONHASHSEED under which they make their questions
+_APART = "from textenv.sources.reasoning import _answer_parent; _answer_parent()"
 
 
 class Questions:
@@ -63,11 +80,13 @@ class Questions:
             with _undisturbed(seed):
                 own = _specified(task, config)
                 self._dataset = gym.create_dataset(task, size=size, seed=seed, **own)
-                _mend(self._dataset)
+                mend(self._dataset)
         except (AssertionError, AttributeError, KeyError, TypeError, ValueError) as error:
             raise ValueError(
                 f"reasoning-gym makes no {task} with config={dict(config)!r}: {error}"
             ) from error
+        if os.environ.get("PYTHONHASHSEED") != _FIXED and _names(task, config) & _HASHING:
+            self._entries = _made_apart(task, config, size, seed)
 
     def __len__(self) -> int:
         return self.size
@@ -143,15 +162,40 @@ def _specified(task: str, config: Mapping[str, Any]) -> dict[str, Any]:
     return {**config, "datasets": parts}
 
 
-def _mend(dataset: Any) -> None:
-    """Score game_of_life_halting as most generators are scored: by the stored answer.
+def _names(task: str, config: Mapping[str, Any]) -> set[str]:
+    """The generator, and those that "composite" draws from."""
+    parts = config.get("datasets", []) if task == "composite" else []
+    return {task, *(part["name"] for part in parts)}
 
-    Its own scorer compares bool("True") with bool("False"), and so pays 1 for any text.
+
+def _made_apart(
+    task: str, config: Mapping[str, Any], size: int, seed: int
+) -> dict[int, dict[str, Any]]:
+    """Make all questions in a process of their own.
+
+    Raises:
+        TextenvError: it failed.
     """
-    usual = importlib.import_module("reasoning_gym.dataset").ProceduralDataset.score_answer
-    for part in (dataset, *getattr(dataset, "datasets", {}).values()):  # those of "composite"
-        if type(part).__name__ == "GameOfLifeHaltingDataset":
-            part.score_answer = functools.partial(usual, part)
+    path = os.pathsep.join(filter(None, sys.path))
+    run = subprocess.run(
+        [sys.executable, "-c", _APART],
+        input=json.dumps([task, config, size, seed]).encode(),
+        capture_output=True,
+        env={**os.environ, "PYTHONHASHSEED": _FIXED, "PYTHONPATH": path},
+        check=False,
+    )
+    if run.returncode:
+        said = run.stderr.decode(errors="replace")[-500:]
+        raise TextenvError(f"the process that makes the questions of {task} failed: {said}")
+    return pickle.loads(run.stdout)
+
+
+def _answer_parent() -> None:
+    """What that process runs: a setting comes in, its questions go out."""
+    out, sys.stdout = sys.stdout.buffer, sys.stderr  # what generators print must not get in between
+    made = Questions(*json.load(sys.stdin))
+    out.write(pickle.dumps({item: made.entry(item) for item in range(made.size)}))
+    out.flush()
 
 
 @contextmanager

@@ -14,6 +14,7 @@ from textenv.vocabulary import ByteVocabulary
 
 PLACE = "{question}"
 LEAST_TOKENS = 16  # of a text, so that there is room for a wrong answer to a short question
+UNKNOWN_TOKENS = 1024  # where no answer is stored: a plan, or the turns of a cube
 
 
 def reasoning_gym(
@@ -49,15 +50,19 @@ def reasoning_gym(
         format_reward: Paid for an answer that the scorer can read, right or wrong. Infos then
             report both parts, `reasoning_gym` and `well_formed`, at each end.
         reward: Another reward. None: the scorer's.
-        max_tokens: T. None: what the longest stored answer takes, at least 16.
+        max_tokens: T. None: what the longest stored answer takes, at least 16; at least 1024 where
+            a question has no stored answer.
 
     Raises:
         MissingExtraError: reasoning-gym is not installed.
         UnknownNameError: no generator, or none of its settings, is called that.
-        ValueError: a setting that reasoning-gym refuses, a template without {question}.
+        ValueError: a setting that reasoning-gym refuses, a template without {question}, a
+            format_reward that is no finite number.
     """
     if not isinstance(template, str) or PLACE not in template:
         raise ValueError(f"expected template= to be a text with {PLACE} in it, got {template!r}")
+    if isinstance(format_reward, bool) or not isinstance(format_reward, int | float):
+        raise ValueError(f"expected format_reward= to be a number, got {format_reward!r}")
     known = questions(task, config, size, dataset_seed)
     items = range(len(known))
     if vocabulary is None:
@@ -78,7 +83,8 @@ def reasoning_gym(
     if max_tokens is None:
         written = ["" if tag is None else f"<{tag}></{tag}>"]
         written += [written[0] + answer for answer in answers if answer]
-        max_tokens = max(LEAST_TOKENS, *(len(vocabulary.encode(text)) + 1 for text in written))
+        least = UNKNOWN_TOKENS if None in answers else LEAST_TOKENS
+        max_tokens = max(least, *(len(vocabulary.encode(text)) + 1 for text in written))
     return Task(
         name="ReasoningGym",
         vocabulary=vocabulary,

@@ -73,8 +73,9 @@ class ImplicitQConfig:
             _check(name, getattr(self, name))
         for name in ("heads", "hidden_units", "batch_texts"):
             number = getattr(self, name)
-            if number is not None and (not isinstance(number, int) or number < 1):
-                raise ValueError(f"expected {name} to be a whole number ≥ 1, got {number!r}")
+            if number is not None or name != "hidden_units":
+                _check_whole(name, number, 1)
+        _check_whole("seed", self.seed, 0)
 
 
 def _check(name: str, number: float | None, *, least: bool = False) -> None:
@@ -82,3 +83,8 @@ def _check(name: str, number: float | None, *, least: bool = False) -> None:
         return
     if not math.isfinite(number) or number < 0 or (number == 0 and not least):
         raise ValueError(f"expected a finite {name} {'≥' if least else '>'} 0, got {number}")
+
+
+def _check_whole(name: str, number: object, least: int) -> None:
+    if not isinstance(number, int) or isinstance(number, bool) or number < least:
+        raise ValueError(f"expected {name} to be a whole number ≥ {least}, got {number!r}")

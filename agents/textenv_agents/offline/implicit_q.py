@@ -12,8 +12,7 @@ B = texts, M = their actions, R = M + B states, K = heads, V = vocabulary.
 from __future__ import annotations
 
 import copy
-import json
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
@@ -21,17 +20,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from textenv.files import replaced_folder
 from textenv.logged import LoggedTexts
 from textenv.models import LanguageModel, Prefixes, SteeredLM, load
 from textenv.models.steered import ActionValues, body, zero_linear
-from textenv_agents.checkpoint import CheckpointError
+from textenv_agents.offline import folder as files
 from textenv_agents.offline import losses
 from textenv_agents.offline.config import ImplicitQConfig
 from textenv_agents.offline.states import Reader, States
-
-VERSION = 1
-LM, STATE, TRAINING = "lm", "state.json", "training.pt"
 
 
 class LearnedValues(NamedTuple):
@@ -54,12 +49,13 @@ class ImplicitQLearning:
     Attributes:
         lm: The language model, or its copy that learns.
         q: Q(s, ·), `target_q` its slowly following copy Q̂, `v` the head of V(s).
+        optimizer: Adam, of the heads and of what learns of the language model.
         updates: How many there were.
         losses: Of the last update, by name: "td", "expectile", "conservative", "cloning".
 
     Raises:
-        ValueError: the texts have another vocabulary than the language model, or that is to learn
-            and has no weight that requires a gradient.
+        ValueError: there are no texts, or they have another vocabulary than the language model;
+            or that is steered already, or is to learn and has no weight that requires a gradient.
     """
 
     def __init__(
@@ -72,6 +68,11 @@ class ImplicitQLearning:
         self.config = replace(config or ImplicitQConfig(), **settings)
         config = self.config
         lm = load(str(lm)) if isinstance(lm, str | Path) else lm
+        if isinstance(lm, SteeredLM):
+            raise ValueError(
+                "expected a language model that nothing steers yet, got a SteeredLM: learn on its "
+                ".lm, or on textenv.models.loading.load_unsteered(folder)"
+            )
         frozen = config.lm_learning_rate is None
         self.lm = lm if frozen else copy.deepcopy(lm)
         self.texts = texts
@@ -89,7 +90,7 @@ class ImplicitQLearning:
             head.to(device=lm.device, dtype=dtype)
         self.target_q = copy.deepcopy(self.q).requires_grad_(False)
         groups = [{"params": [*self.q.parameters(), *self.v.parameters()]}]
-        self._optimizer = torch.optim.Adam(groups, lr=config.learning_rate)
+        self.optimizer = torch.optim.Adam(groups, lr=config.learning_rate)
         if config.lm_learning_rate is not None:
             weights = [p for p in self.lm.parameters() if p.requires_grad]
             if not weights:
@@ -97,7 +98,7 @@ class ImplicitQLearning:
                     "lm_learning_rate trains the language model, but none of its weights requires "
                     "a gradient: lm.requires_grad_() first, or leave lm_learning_rate out"
                 )
-            self._optimizer.add_param_group({"params": weights, "lr": config.lm_learning_rate})
+            self.optimizer.add_param_group({"params": weights, "lr": config.lm_learning_rate})
         self.updates = 0
         self.losses: dict[str, float] = {}
 
@@ -105,8 +106,11 @@ class ImplicitQLearning:
         """Take so many steps, each on texts drawn from all of them.
 
         Raises:
+            ValueError: a negative number of them.
             FloatingPointError: a loss or gradient is not finite; the weights are those before.
         """
+        if updates < 0:
+            raise ValueError(f"expected updates ≥ 0, got {updates}")
         for _ in range(updates):
             self._update()
         return self
@@ -157,9 +161,9 @@ class ImplicitQLearning:
         return q_t, losses.conservative_loss(whole, actions)
 
     def _step(self, loss: Tensor) -> None:
-        self._optimizer.zero_grad()
+        self.optimizer.zero_grad()
         loss.backward()
-        parameters = [p for group in self._optimizer.param_groups for p in group["params"]]
+        parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
         limit = self.config.max_gradient_norm
         norm = nn.utils.clip_grad_norm_(parameters, float("inf") if limit is None else limit)
         if not (torch.isfinite(loss) and torch.isfinite(norm)):
@@ -168,19 +172,20 @@ class ImplicitQLearning:
                 f"{norm.item():g}: look for logged tokens that the language model never writes, "
                 "scale the rewards, or lower learning_rate and lm_learning_rate"
             )
-        self._optimizer.step()
+        self.optimizer.step()
 
     @torch.no_grad()
     def values(self, prefixes: Prefixes) -> LearnedValues:
-        """Return Q̂ and V at the end of each prefix."""
+        """Return Q̂ and V at the end of each prefix; of one that is finished they mean nothing."""
         hidden = self.lm.next(prefixes).hidden.to(next(self.v.parameters()).dtype)
         return LearnedValues(self.target_q.lowest(hidden), self.v(hidden)[:, 0])
 
     def policy(self, beta: float) -> SteeredLM:
         """Return π′(a|s) ∝ π(a|s)·exp(β·(Q̂(s, a) − V(s))), as it is now.
 
-        Later updates do not change it. `policy(beta).save_pretrained(folder)` writes a folder that
-        `textenv.models.load` and `textenv evaluate` take.
+        Later updates do not change it; a frozen language model is shared, not copied.
+        `policy(beta).save_pretrained(folder)` writes a folder that `textenv.models.load` and
+        `textenv evaluate` take.
 
         Args:
             beta: β ≥ 0; with 0 it is the language model itself.
@@ -190,57 +195,24 @@ class ImplicitQLearning:
 
     def save(self, folder: str | Path) -> None:
         """Write the learner, whole or not at all; the texts are not part of it."""
-        with replaced_folder(folder) as temporary:
-            self.lm.save_pretrained(temporary / LM)
-            heads = {"q": self.q, "target_q": self.target_q, "v": self.v}
-            training = {name: head.state_dict() for name, head in heads.items()}
-            training["optimizer"] = self._optimizer.state_dict()
-            dtype = next(self.lm.parameters()).dtype
-            if self.config.lm_learning_rate is not None or dtype == torch.float64:
-                training[LM] = self.lm.state_dict()  # the folder comes back in float32
-            torch.save(training, temporary / TRAINING)
-            state = {
-                "version": VERSION,
-                "config": asdict(self.config),
-                "updates": self.updates,
-                "generator": self.generator.bit_generator.state,
-                "dtype": str(dtype).removeprefix("torch."),
-            }
-            (temporary / STATE).write_text(json.dumps(state, indent=1), "utf-8")
+        files.write(self, folder)
 
     @classmethod
-    def load(cls, folder: str | Path, texts: LoggedTexts) -> Self:
+    def load(cls, folder: str | Path, texts: LoggedTexts, *, device: str | None = None) -> Self:
         """Make a learner from what `save` wrote; with the same texts it goes on bit for bit.
 
         Args:
             folder: Where it is.
             texts: The logged texts.
+            device: Where it computes; None: the CPU.
 
         Raises:
             CheckpointError: the folder holds no learner, a damaged one, or another version's.
-            ValueError: the texts have another vocabulary.
+            ValueError: there are no texts, or they have another vocabulary.
         """
-        folder = Path(folder)
-        try:
-            state = json.loads((folder / STATE).read_text("utf-8"))
-            if state["version"] != VERSION:
-                raise ValueError(f"version {state['version']}, this textenv reads {VERSION}")
-            config = ImplicitQConfig(**state["config"])
-            lm = load(folder / LM, dtype=state["dtype"])
-            training = torch.load(folder / TRAINING, weights_only=True, map_location="cpu")
-            if LM in training:
-                lm.load_state_dict(training[LM])
-        except Exception as error:  # whatever a damaged file makes the readers raise
-            raise _damaged(folder, error) from error
-        learner = cls(lm, texts, config)
-        try:
-            for name in ("q", "target_q", "v"):
-                getattr(learner, name).load_state_dict(training[name])
-            learner._optimizer.load_state_dict(training["optimizer"])
-            learner.generator.bit_generator.state = state["generator"]
-            learner.updates = state["updates"]
-        except (KeyError, TypeError, ValueError, RuntimeError) as error:
-            raise _damaged(folder, error) from error
+        saved = files.read(Path(folder), device)
+        learner = cls(saved.lm, texts, saved.config)
+        files.restore(learner, saved, Path(folder))
         return learner
 
 
@@ -248,10 +220,3 @@ def _cloning(states: States) -> Tensor:
     """Mean of −log π(a|s) over what was written."""
     assert states.log_probs is not None
     return -states.log_probs.mean()
-
-
-def _damaged(folder: Path, error: Exception) -> CheckpointError:
-    return CheckpointError(
-        f"expected a folder that ImplicitQLearning.save wrote, {str(folder)!r} is none or is "
-        f"damaged ({error}): save it again"
-    )

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from textenv.logged import LoggedTexts
 from textenv.models import LanguageModel
+from textenv.models.chosen import chosen
 from textenv_agents.offline.losses import lambda_targets
 
 PART = 256  # texts that are read at once where no gradient is needed
@@ -28,7 +29,7 @@ class States(NamedTuple):
     acts: bool [R], where a token was written; False at the B states behind the ends.
     over: bool [R], where the rules ended the text: worth 0.
     actions: int64 [M], the tokens that were written.
-    rewards: [M], what each was paid.
+    rewards: [M], what each was paid; float32 at least.
     log_probs: [M], log π(a|s) of the language model, with gradient; None unless asked for.
     """
 
@@ -83,6 +84,8 @@ class Reader:
 
     def __init__(self, lm: LanguageModel, texts: LoggedTexts, *, frozen: bool) -> None:
         lm.check(texts.prefixes)
+        if not len(texts):
+            raise ValueError("expected logged texts to learn from, got none")
         self.lm, self.texts = lm, texts
         self._known: States | None = None
         if frozen:
@@ -117,8 +120,8 @@ class Reader:
     def _read(self, texts: LoggedTexts) -> States:
         prefixes, device = texts.prefixes, self.lm.device
         row, step = np.nonzero(texts.written)
-        logits, states = self.lm.read(prefixes, row, step)
-        actions = torch.as_tensor(prefixes.tokens[row, prefixes.start + step], device=device)
+        said = chosen(self.lm, prefixes, row, step)  # no array of M × V numbers
+        states = said.hidden
         ends = np.cumsum(prefixes.written + 1) - 1  # the states behind the texts
         over = np.zeros(len(row) + len(texts), dtype=np.bool_)
         over[ends] = texts.terminated
@@ -133,7 +136,12 @@ class Reader:
             hidden,
             acts,
             torch.as_tensor(over, device=device),
-            actions,
-            torch.as_tensor(texts.rewards[row, step], device=device).to(hidden.dtype),
-            logits.log_softmax(dim=-1).gather(1, actions[:, None])[:, 0],
+            torch.as_tensor(prefixes.tokens[row, prefixes.start + step], device=device),
+            # Half precision would round what is paid.
+            torch.as_tensor(
+                texts.rewards[row, step],
+                dtype=torch.promote_types(hidden.dtype, torch.float32),
+                device=device,
+            ),
+            said.log_probs,
         )

@@ -40,7 +40,8 @@ def check_algorithm(
             `policy_kwargs`; what is left out is the algorithm's own default.
 
     Returns:
-        Bytes by what they hold: "steps" (or "replay buffer"), "masks", "last layer", "batch".
+        Bytes by what they hold, with SB3's own networks and buffers: "steps" (or "replay buffer"),
+        "masks", "memories" (RecurrentPPO's), "last layer", "batch" (about).
 
     Raises:
         ValueError: it chooses real numbers, or one number where several are needed, or needs more
@@ -104,15 +105,22 @@ def _bytes(
         needed["steps"] = steps * (seen + 8 * numbers + 24)
         if "MaskablePPO" in kinds:  # it stores them as float32
             needed["masks"] = 4 * steps * (choices or int(spaces.flatdim(env.action_space)))
-    needed["last layer"] = 4 * _COPIES * (_width(more.get("net_arch")) + 1) * outputs
+    width = int(spaces.flatdim(env.observation_space))
+    if "RecurrentPPO" in kinds:
+        width = more.get("lstm_hidden_size", 256)
+        # The hidden and the cell state of the policy's LSTM and of V's, before each step.
+        needed["memories"] = 4 * 4 * steps * more.get("n_lstm_layers", 1) * width
+    needed["last layer"] = 4 * _COPIES * (_width(more.get("net_arch"), width) + 1) * outputs
     # Of each state of a batch: what the network says, the same after it, and the gradient.
     batch = min(setting("batch_size", None) or steps, steps)
     needed["batch"] = 4 * 3 * batch * outputs
     return needed
 
 
-def _width(layers: Any) -> int:
-    """The last hidden layer's, of SB3's `net_arch`."""
+def _width(layers: Any, seen: int) -> int:
+    """The last hidden layer's, of SB3's `net_arch`; that of what is seen, where there is none."""
+    if layers is None:
+        return _LAYER
     if isinstance(layers, dict):
         layers = layers.get("pi", [])
-    return int(layers[-1]) if layers else _LAYER
+    return int(layers[-1]) if layers else seen

@@ -212,7 +212,7 @@ class SequenceRolloutBuffer(RolloutBuffer):
                 f"row {row} wrote the token {self.actions[self.pos - 1, row]} as its "
                 f"{written[row]}., but its next observation shows {shown[row]} tokens that end in "
                 f"{last[row]}: SequenceRolloutBuffer puts texts together from their tokens; leave "
-                "out wrappers that change observations or actions"
+                f"out wrappers that change observations or actions. P is {start} here"
             )
         self._written = written
 

@@ -10,7 +10,6 @@ B = batch, N = tokens, P = the longest prompt, T = the longest completion, V = v
 
 from __future__ import annotations
 
-import copy
 import weakref
 from collections.abc import Callable
 from pathlib import Path
@@ -23,12 +22,17 @@ from stable_baselines3.common.distributions import CategoricalDistribution
 from stable_baselines3.common.policies import ActorCriticPolicy
 from torch import Tensor, nn
 
-from textenv.catalogue import ModelHandle
 from textenv.models import LanguageModel, Prefixes
 from textenv.models.adapters import WithoutAdapter, add_adapter
 from textenv.models.chosen import Allowed, Chosen, chosen
 from textenv_agents.sb3.drawing import draw_tokens
-from textenv_agents.sb3.text_space import TextSpace, check_spaces, same_vocabulary
+from textenv_agents.sb3.starting import check_mark, check_model, mark, starting_model
+from textenv_agents.sb3.text_space import (
+    TextSpace,
+    check_spaces,
+    read_prefixes,
+    start_of_writing,
+)
 
 _MUCH = 4e9  # bytes
 
@@ -54,7 +58,7 @@ class LMPolicy(ActorCriticPolicy):
         lora_alpha: The adapter is scaled by alpha / rank; None: alpha = 2·rank.
         entropy: Return the entropies of `evaluate_actions`; what they cost beside the
             log-probabilities is a few per cent while ent_coef is 0. False: SB3 logs −log π of the
-            sampled tokens for them, and ent_coef must be 0: such a bonus would have no gradient.
+            sampled tokens for them, and another ent_coef than 0 is an error.
         value_gradient: Whether the value's loss changes the model, and not its head alone.
         prompt_length: P, for spaces that do not say it themselves, as those of `DummyVecEnv`.
         optimizer_class: As SB3's; its Adam is the fused one.
@@ -71,6 +75,7 @@ class LMPolicy(ActorCriticPolicy):
 
     observation_space: spaces.Box
     action_space: spaces.Discrete
+    _start_mark: Tensor
 
     def __init__(
         self,
@@ -91,12 +96,7 @@ class LMPolicy(ActorCriticPolicy):
         if use_sde:
             raise ValueError("a language model draws tokens, it adds no noise: leave use_sde out")
         check_spaces(observation_space, action_space)
-        texts = observation_space if isinstance(observation_space, TextSpace) else None
-        if prompt_length is None and texts is None:
-            raise ValueError(
-                "the observation space does not say where writing starts: make the environment by "
-                "SB3VecEnv(id, 32), or give policy_kwargs={'prompt_length': P}"
-            )
+        self.prompt_length = start_of_writing(prompt_length, observation_space)
         self._settings: dict[str, Any] = {
             "lm": lm,
             "lora_rank": lora_rank,
@@ -117,12 +117,11 @@ class LMPolicy(ActorCriticPolicy):
         """Copy the model, add adapter and value head, and make the optimizer of what is trained."""
         settings, space = self._settings, self.observation_space
         self._texts = space if isinstance(space, TextSpace) else None
-        given = settings["prompt_length"]
-        self.prompt_length = given if self._texts is None else self._texts.prompt_length
-        self.lm = self._starting_model()
-        self._check_vocabulary(self.lm)
-        if settings["lora_rank"] is not None:
-            add_adapter(self.lm, rank=settings["lora_rank"], alpha=settings["lora_alpha"])
+        self.lm, lora = starting_model(settings["lm"], self._texts), settings["lora_rank"]
+        check_model(self.lm, self._nothing, self._texts, frozen=lora is not None)
+        self.register_buffer("_start_mark", mark(self.lm))  # saved: the reference is known by it
+        if lora is not None:
+            add_adapter(self.lm, rank=lora, alpha=settings["lora_alpha"])
         # The weights' type, and at least float32: values lose too much below.
         dtype = torch.promote_types(next(self.lm.parameters()).dtype, torch.float32)
         self.value_head = nn.utils.skip_init(nn.Linear, self.lm.hidden_size, 1, dtype=dtype)
@@ -137,11 +136,17 @@ class LMPolicy(ActorCriticPolicy):
 
     @property
     def reference(self) -> LanguageModel:
-        """The model as training started from it, frozen; with an adapter, the model without it."""
+        """The model as training started from it, frozen; with an adapter, the model without it.
+
+        Raises:
+            ValueError: the model that was handed in, or its folder, has been changed since.
+        """
         if self._settings["lora_rank"] is not None:
             return WithoutAdapter(self.lm)
         if not self._reference:
-            self._reference = (self._starting_model().requires_grad_(False),)
+            model = starting_model(self._settings["lm"], self._texts)
+            check_mark(model, self._start_mark)
+            self._reference = (model.requires_grad_(False),)
         return self._reference[0].to(self.device)
 
     # While texts are written.
@@ -196,7 +201,7 @@ class LMPolicy(ActorCriticPolicy):
 
     # While it learns.
 
-    def evaluate_actions(self, obs: Any, actions: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
+    def evaluate_actions(self, obs: Any, actions: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Say what the model thinks of tokens now, with gradient.
 
         Args:
@@ -205,7 +210,7 @@ class LMPolicy(ActorCriticPolicy):
             actions: [N]; the live ones row by row.
 
         Returns:
-            V(s), [N, 1]; log π(a|s), [N]; the entropies, [N], or None.
+            V(s), [N, 1]; log π(a|s), [N]; the entropies, or −log π without them, [N].
         """
         if isinstance(obs, dict):
             tokens, live = obs["tokens"].cpu().numpy(), obs["live"].cpu().numpy()
@@ -215,8 +220,9 @@ class LMPolicy(ActorCriticPolicy):
             prefixes, rows, steps = self._with_actions(obs, actions)
         said = self._chosen(self.lm, prefixes, rows, steps, entropy=self._settings["entropy"])
         hidden = said.hidden if self._settings["value_gradient"] else said.hidden.detach()
-        entropy = None if said.entropy is None else said.entropy.float()
-        return self._values(hidden), said.log_probs.float(), entropy
+        log_probs = said.log_probs.float()
+        entropy = _NoBonus.apply(log_probs) if said.entropy is None else said.entropy.float()
+        return self._values(hidden), log_probs, entropy
 
     @torch.no_grad()
     def reference_log_probs(self, tokens: np.ndarray, live: np.ndarray) -> Tensor:
@@ -242,14 +248,12 @@ class LMPolicy(ActorCriticPolicy):
         """Read observations, [B, P + T], as prefixes.
 
         Raises:
-            ValueError: they are whole texts, of which nothing can be written.
+            ValueError: they are whole texts, of which nothing can be written, or numbers that a
+                wrapper made of tokens, or `prompt_length` is not the task's.
         """
-        if isinstance(obs, dict):
-            raise ValueError(
-                f"expected token observations, [B, {self.observation_space.shape[0]}], got a dict"
-            )
         tokens = obs.cpu().numpy() if isinstance(obs, Tensor) else obs
-        return Prefixes.from_observations(tokens, self.prompt_length, self._nothing)
+        told = self._texts is None
+        return read_prefixes(tokens, self.prompt_length, self._nothing, check_places=told)
 
     def _get_constructor_parameters(self) -> dict[str, Any]:
         return {
@@ -300,35 +304,24 @@ class LMPolicy(ActorCriticPolicy):
         whole = Prefixes(tokens, prefixes.start, prefixes.nothing, steps + 1)
         return whole, rows, steps
 
-    def _starting_model(self) -> LanguageModel:
-        """A copy of the model to start from; a named one is loaded."""
-        lm = self._settings["lm"]
-        if lm is not None:
-            model = ModelHandle(lm).load()
-            return model if isinstance(lm, str | Path) else copy.deepcopy(model)
-        model = None if self._texts is None else self._texts.language_model()
-        if model is None:
-            raise ValueError(
-                "the environment has no language model: give one, as in "
-                'policy_kwargs={"lm": "reviews"}, and SB3VecEnv(id, 32, lm="reviews")'
-            )
-        return copy.deepcopy(model)
-
-    def _check_vocabulary(self, lm: LanguageModel) -> None:
-        own, size = lm.vocabulary, lm.vocabulary_size
-        same = size == self._nothing
-        if same and own is not None and self._texts is not None:
-            same = same_vocabulary(own, self._texts.vocabulary)
-        if not same:
-            raise ValueError(
-                f"the language model has another vocabulary ({size} tokens) than the environment "
-                f"({self._nothing}): make both from one model, as in SB3VecEnv(id, 32, lm=lm) and "
-                "policy_kwargs={'lm': lm}; to go on with a saved agent, load it with the "
-                "environment and the model that it was trained with"
-            )
-
 
 def writer_of(log_probs: Tensor) -> LMPolicy | None:
     """Return the policy whose `forward` made these log-probabilities; None: another one did."""
     reference = getattr(log_probs, "textenv_writer", None)
     return None if reference is None else reference()
+
+
+class _NoBonus(torch.autograd.Function):
+    """−log π, which SB3 logs where there are no entropies; nothing is learned from it."""
+
+    @staticmethod
+    def forward(ctx: Any, log_probs: Tensor) -> Tensor:
+        return -log_probs
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> None:
+        if gradients[0].any():  # weighed by ent_coef
+            raise ValueError(
+                "policy_kwargs={'entropy': False} leaves the entropies out, and ent_coef is not 0: "
+                "set ent_coef=0.0, or leave entropy= out"
+            )

@@ -14,6 +14,7 @@ from gymnasium.vector import VectorEnv
 
 from textenv import TextEnv
 from textenv.filters.guard import Guard
+from textenv.prefixes import Prefixes
 from textenv.setup import Setup
 from textenv.vocabulary import Vocabulary
 
@@ -113,3 +114,65 @@ def check_spaces(observation_space: spaces.Space, action_space: spaces.Space) ->
             f"LMPolicy writes all of the {size} tokens, got the actions {action_space}: make the "
             'environment with action="all_tokens"; for "candidates:k" take SB3\'s own policies'
         )
+
+
+def start_of_writing(given: int | None, space: spaces.Space) -> int:
+    """Return P, which the space says, or somebody did.
+
+    Args:
+        given: What somebody said, or None.
+        space: Of token observations.
+
+    Raises:
+        ValueError: nobody says it, or it cannot be what was said.
+    """
+    own = space.prompt_length if isinstance(space, TextSpace) else None
+    if own is not None and given in (None, own):
+        return own
+    assert space.shape is not None
+    if own is None and given is None:
+        raise ValueError(
+            "the observation space does not say where writing starts: make the environment by "
+            "SB3VecEnv(id, 32), or give policy_kwargs={'prompt_length': P}"
+        )
+    if own is not None or given is None or given not in range(space.shape[0]):
+        expected = f"0 … {space.shape[0] - 1}" if own is None else f"{own}, or to leave it out"
+        raise ValueError(f"expected prompt_length={expected}, got {given!r}")
+    return int(given)
+
+
+def read_prefixes(tokens: Any, start: int, nothing: int, *, check_places: bool) -> Prefixes:
+    """Read token observations as prefixes.
+
+    Args:
+        tokens: [B, P + T].
+        start: P.
+        nothing: V.
+        check_places: Whether to see that P is right, which a space that says it need not.
+
+    Raises:
+        ValueError: they are whole texts, or what a wrapper made of tokens, or P is wrong.
+    """
+    if isinstance(tokens, dict):
+        raise ValueError(
+            "expected token observations, [B, P + T], got a dict: PPO and A2C learn from whole "
+            "texts, other algorithms cannot"
+        )
+    observations = np.asarray(tokens)
+    if observations.dtype.kind not in "iu":
+        raise ValueError(
+            f"expected token observations, [B, P + T], integers, got {observations.dtype}: leave "
+            "out wrappers that change them, as in VecNormalize(env, norm_obs=False)"
+        )
+    prefixes = Prefixes.from_observations(observations, start, nothing)
+    if check_places:
+        there, columns = prefixes.tokens != nothing, np.arange(prefixes.tokens.shape[1])
+        gaps = there != ((columns >= prefixes.begin[:, None]) & (columns < prefixes.end[:, None]))
+        if gaps.any():
+            row = prefixes.tokens[int(gaps.any(axis=1).argmax())]
+            raise ValueError(
+                f"no prompt can end, and no writing begin, at column {start} of the observation "
+                f"{row.tolist()}: give policy_kwargs={{'prompt_length': P}} as it is, "
+                "env.unwrapped.task.rules.prompt_length"
+            )
+    return prefixes

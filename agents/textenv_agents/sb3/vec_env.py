@@ -13,7 +13,7 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 from gymnasium.utils.env_checker import data_equivalence
-from gymnasium.vector import VectorActionWrapper, VectorEnv, VectorWrapper
+from gymnasium.vector import VectorEnv, VectorWrapper
 from stable_baselines3.common.vec_env import VecEnv
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvIndices, VecEnvObs, VecEnvStepReturn
 
@@ -35,10 +35,12 @@ class SB3VecEnv(VecEnv):
     text: seeded s, row i is the single environment seeded s + i; at ends the infos hold
     `terminal_observation` and `TimeLimit.truncated`. PPO, A2C and MaskablePPO also write
     `action="fragments:n"` (a MultiDiscrete action); DQN takes one number only, SAC and TD3 none of
-    these, which SB3 says itself.
+    these. `check_algorithm` says so beforehand, and how much memory an algorithm would take.
 
-    Of SB3's algorithms MaskablePPO alone reads masks. So where fewer than k tokens can be written
-    with `action="candidates:k"`, the n that can be are repeated: action a writes candidate a mod n.
+    Of SB3's algorithms MaskablePPO alone reads masks. The others may write
+    `action="candidates:k"` all the same: where only n < k are left, action a writes candidate
+    a mod n (`textenv.Candidates`), here and in a single environment. What a blocklist forbids among
+    all tokens stays an error.
 
     Args:
         env: The id of a textenv environment, or a vector environment in SAME_STEP mode: a
@@ -59,10 +61,6 @@ class SB3VecEnv(VecEnv):
         check(self.vector_env)
         self._inner: Any = self.vector_env.unwrapped
         self._ours = isinstance(self._inner, TextVectorEnv)
-        # Above a wrapper that changes actions they are no candidates' numbers yet.
-        changed = any(isinstance(layer, VectorActionWrapper) for layer in self._layers())
-        setup = getattr(self._inner, "setup", None) if self._ours and not changed else None
-        self._offers = setup is not None and setup.action.asks_model
         super().__init__(
             self.vector_env.num_envs,
             with_texts(self.vector_env),
@@ -89,7 +87,7 @@ class SB3VecEnv(VecEnv):
 
     def step_async(self, actions: np.ndarray) -> None:
         """Take B actions; `step_wait` does them."""
-        self._actions = self._repeated(actions)
+        self._actions = actions
 
     def step_wait(self) -> VecEnvStepReturn:
         """Do the actions; rows that end are reset at once.
@@ -204,16 +202,6 @@ class SB3VecEnv(VecEnv):
                 "then draw among all: allow at least one, or end the episode before"
             )
         return said
-
-    def _repeated(self, actions: np.ndarray) -> np.ndarray:
-        """Write a candidate again where an action names none: candidate a mod n, of n."""
-        choices = self._inner.choices if self._offers else None
-        numbers = np.asarray(actions)
-        if choices is None or numbers.shape != (self.num_envs,) or numbers.dtype.kind not in "iu":
-            return actions  # what is wrong is the environment's own error
-        there = (choices.ids != self._inner.task.rules.nothing).sum(axis=1)
-        missing = (there <= numbers) & (numbers < choices.ids.shape[1])
-        return np.where(missing, numbers % np.maximum(there, 1), numbers)
 
     @property
     def _singles(self) -> Sequence[gym.Env] | None:

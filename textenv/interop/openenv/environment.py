@@ -40,6 +40,7 @@ class ServedEnvironment(Environment):
         self._lock = threading.Lock() if lock is None else lock
         self._field = FIELDS[action_class(self._inner.setup.action)]
         self._state = TextState()
+        self._over = False
 
     def reset(
         self,
@@ -67,6 +68,7 @@ class ServedEnvironment(Environment):
         with self._lock:
             seen, info = self._env.reset(seed=seed, options=options or None)
             self._state = TextState(episode_id=episode_id or str(uuid.uuid4()), step_count=0)
+            self._over = False
             return self._observation(seen, info, None, over=False)
 
     def step(self, action: Action, timeout_s: float | None = None, **more: Any) -> TextObservation:
@@ -80,12 +82,16 @@ class ServedEnvironment(Environment):
         with self._lock:
             if not self._state.episode_id:
                 raise ResetNeededError("step() was called before reset(): call reset() first")
+            if self._over:  # which a wrapper may have said, that the environment knows nothing of
+                raise ResetNeededError(
+                    "step() was called after the end of the episode: call reset() first"
+                )
             try:
-                outcome = self._write(self._meant(action))
+                seen, info, reward, self._over = self._write(self._meant(action))
             except InvalidActionError as error:
                 raise InvalidActionError(f"{error} ({INVALID})") from error
             self._state.step_count += 1
-            return self._observation(*outcome)
+            return self._observation(seen, info, reward, self._over)
 
     @property
     def state(self) -> TextState:
@@ -150,7 +156,10 @@ class ServedEnvironment(Environment):
             return [value]
         if isinstance(kind, AllTokens):
             return self._ids(value)
-        return [np.asarray(value) if isinstance(value, list) else value]
+        try:
+            return [np.asarray(value) if isinstance(value, list) else value]
+        except ValueError as error:  # lists of several lengths in a list
+            raise InvalidActionError(f"expected a list of token ids, got {value!r:.80}") from error
 
     def _ids(self, value: Any) -> list[int]:
         """Check all ids before the first is written."""

@@ -26,6 +26,7 @@ from textenv.interop.openenv.package import (
     create_fastapi_app,
     uvicorn,
 )
+from textenv.plugins import check_count
 
 STARTING = 30.0  # seconds at most, until it listens
 STOPPING = 2  # seconds in which open sessions may finish what they are at
@@ -40,11 +41,10 @@ def application(environment_id: str, *, sessions: int = 64, **keywords: Any) -> 
         **keywords: For `gym.make`.
 
     Raises:
-        ValueError: the id or a keyword is unknown, or sessions is not at least 1.
+        ValueError: the id or a keyword is unknown, or sessions is no integer ≥ 1.
         TextenvError: it is no environment of textenv.
     """
-    if sessions < 1:
-        raise ValueError(f"expected sessions ≥ 1, got {sessions}")
+    check_count("sessions=", sessions)
     try:
         first = gym.make(environment_id, disable_env_checker=True, **keywords)
     except gym.error.Error as error:  # an unknown id; Gymnasium's message guesses the right one
@@ -108,8 +108,10 @@ class Server:
         sessions: int = 64,
         **keywords: Any,
     ) -> None:
-        if not 0 <= port < 65536:
+        if check_count("port=", port, 0) > 65535:
             raise ValueError(f"expected a port in 0 … 65535, got {port!r}")
+        if not host:
+            raise ValueError('expected a host such as "127.0.0.1" (0.0.0.0: any of this machine)')
         app = application(environment_id, sessions=sessions, **keywords)
         config = uvicorn.Config(
             app,
@@ -119,7 +121,13 @@ class Server:
         )
         self._server = uvicorn.Server(config)
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        self._socket = socket.create_server((host, port), family=family)
+        try:
+            self._socket = socket.create_server((host, port), family=family)
+        except OSError as error:
+            raise OSError(
+                error.errno, f"cannot listen at {host}, port {port}: {error.strerror}; "
+                "choose another address, or port 0 for any that is free"
+            ) from error  # fmt: skip
         shown = f"[{host}]" if ":" in host else host
         self.address = f"http://{shown}:{self._socket.getsockname()[1]}"
         self._thread: threading.Thread | None = None
@@ -134,11 +142,14 @@ class Server:
             self._socket.close()
 
     def __enter__(self) -> Self:
+        if self._thread is not None:
+            raise TextenvError("a server is started once: make another Server(…)")
         self._thread = threading.Thread(target=self.run, name="textenv-serve", daemon=True)
         self._thread.start()
         limit = time.monotonic() + STARTING
         while not self._server.started:
             if not self._thread.is_alive() or time.monotonic() > limit:
+                self._server.should_exit = True
                 raise TextenvError(f"the server at {self.address} did not start")
             time.sleep(0.01)
         return self
