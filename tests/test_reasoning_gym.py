@@ -259,6 +259,13 @@ def test_the_order_of_sets_decides_no_question(monkeypatch):
     assert not Questions("gcd", {}, 1, 0)._entries
 
 
+def test_programs_leave_no_files(tmp_path, monkeypatch):
+    """The program of this question writes sailor_performance.csv where it is run."""
+    monkeypatch.chdir(tmp_path)
+    assert "Sailor_5" in Questions("codeio", {}, 1, 448).answer(0)
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.mark.parametrize("task", ["list_functions", "pool_matrix"])
 def test_generators_that_use_the_shared_generators(task):
     """These two draw from the process's own generators: without a seed, and by setting one."""

@@ -140,6 +140,11 @@ class Setup:
 
     def _refuse_all(self, state: mdp.State | None, row: int) -> None:
         """Say that nothing may be written, where, and why."""
+        if not isinstance(self.action, actions.AllTokens | actions.Fragments):
+            raise TextenvError(
+                f"the mask of {self.action!r} forbids every action in row {row}: it must allow one "
+                "wherever a text goes on, and at its end"
+            )
         if self.guard is None or state is None:
             raise TextenvError(
                 f"the action mask of {self.task.name} forbids every token, after whatever text: "

@@ -3,7 +3,7 @@
 Several of its generators draw from the generators of `random` and NumPy that the whole process
 shares. Here they find these in a state that the seed and the question decide, and whoever else
 uses them finds them as they were: the same setting gives the same questions in every process.
-A few depend on how Python hashes texts; theirs are made in a process where that is fixed.
+A few depend on how Python hashes texts, or run programs; theirs are made in another process.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import pickle
 import random
 import subprocess
 import sys
+import tempfile
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -29,8 +30,10 @@ from textenv.plugins import check_count
 from textenv.sources.reasoning_scorers import mend
 
 _ALONE = threading.Lock()  # the generators are those of the process, not of a thread
-# They draw from sets of texts, whose order is another one in each process.
-_HASHING = {
+# Made in a process of their own: all but codeio draw from sets of texts, whose order is another
+# one in each process; codeio runs programs, some of which leave files where they are run.
+_APART = {
+    "codeio",
     "intermediate_integration",
     "isomorphic_strings",
     "knight_swap",
@@ -39,7 +42,7 @@ _HASHING = {
     "word_ladder",
 }
 _FIXED = "0"  # the PYTHONHASHSEED under which they make their questions
-_APART = "from textenv.sources.reasoning import _answer_parent; _answer_parent()"
+_COMMAND = "from textenv.sources.reasoning import _answer_parent; _answer_parent()"
 
 
 class Questions:
@@ -50,6 +53,7 @@ class Questions:
         config: Its settings, beside size and seed.
         size: How many questions there are.
         seed: Which they are.
+        apart: Make those that need it in a process of their own; False: this is that process.
 
     Raises:
         MissingExtraError: reasoning-gym is not installed.
@@ -57,7 +61,9 @@ class Questions:
         ValueError: a setting that reasoning-gym refuses.
     """
 
-    def __init__(self, task: str, config: Mapping[str, Any], size: int, seed: int) -> None:
+    def __init__(
+        self, task: str, config: Mapping[str, Any], size: int, seed: int, *, apart: bool = True
+    ) -> None:
         try:
             gym = importlib.import_module("reasoning_gym")
         except ImportError as error:
@@ -85,7 +91,7 @@ class Questions:
             raise ValueError(
                 f"reasoning-gym makes no {task} with config={dict(config)!r}: {error}"
             ) from error
-        if os.environ.get("PYTHONHASHSEED") != _FIXED and _names(task, config) & _HASHING:
+        if apart and _names(task, config) & _APART:
             self._entries = _made_apart(task, config, size, seed)
 
     def __len__(self) -> int:
@@ -176,14 +182,16 @@ def _made_apart(
     Raises:
         TextenvError: it failed.
     """
-    path = os.pathsep.join(filter(None, sys.path))
-    run = subprocess.run(
-        [sys.executable, "-c", _APART],
-        input=json.dumps([task, config, size, seed]).encode(),
-        capture_output=True,
-        env={**os.environ, "PYTHONHASHSEED": _FIXED, "PYTHONPATH": path},
-        check=False,
-    )
+    path = os.pathsep.join(os.path.abspath(folder) for folder in sys.path)
+    with tempfile.TemporaryDirectory() as folder:
+        run = subprocess.run(
+            [sys.executable, "-c", _COMMAND],
+            input=json.dumps([task, config, size, seed]).encode(),
+            capture_output=True,
+            env={**os.environ, "PYTHONHASHSEED": _FIXED, "PYTHONPATH": path},
+            cwd=folder,
+            check=False,
+        )
     if run.returncode:
         said = run.stderr.decode(errors="replace")[-500:]
         raise TextenvError(f"the process that makes the questions of {task} failed: {said}")
@@ -193,7 +201,7 @@ def _made_apart(
 def _answer_parent() -> None:
     """What that process runs: a setting comes in, its questions go out."""
     out, sys.stdout = sys.stdout.buffer, sys.stderr  # what generators print must not get in between
-    made = Questions(*json.load(sys.stdin))
+    made = Questions(*json.load(sys.stdin), apart=False)
     out.write(pickle.dumps({item: made.entry(item) for item in range(made.size)}))
     out.flush()
 
