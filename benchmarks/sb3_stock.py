@@ -19,9 +19,11 @@ from benchmarks.machine import describe
 from benchmarks.sb3_agents import ALGORITHMS, TOYS, Watch, greedy_reward, make
 from benchmarks.sb3_sentiment import ROWS, SETTINGS, WRITES, baselines, environment, trained
 from textenv import exact
+from textenv.errors import UnknownNameError
 from textenv.metrics import mean_interval
 from textenv_agents.sb3 import SB3VecEnv, check_algorithm
 
+PARTS = ("toys", "sentiment")
 CELLS = (("GoodBad", 0), ("GoodBad", 2), ("ILoveYou", 0), ("ILoveYou", 2), ("ILoveYou", 4))
 
 
@@ -29,7 +31,7 @@ CELLS = (("GoodBad", 0), ("GoodBad", 2), ("ILoveYou", 0), ("ILoveYou", 2), ("ILo
 class StockConfig:
     """The benchmark."""
 
-    parts: tuple[str, ...] = ("toys", "sentiment")
+    parts: tuple[str, ...] = PARTS
     """Which tables."""
     algorithms: tuple[str, ...] = tuple(ALGORITHMS)
     """Which rows."""
@@ -45,6 +47,16 @@ class StockConfig:
     """Steps of a run on Sentiment-v0."""
     texts: int = 256
     """Fresh texts of each trained policy; four times as many of what they are compared with."""
+
+    def __post_init__(self) -> None:
+        """Refuse rows and tables that there are not; UnknownNameError, a ValueError."""
+        for kind, names, known in (
+            ("table", self.parts, PARTS),
+            ("algorithm", self.algorithms, tuple(ALGORITHMS)),
+        ):
+            for name in names:
+                if name not in known:
+                    raise UnknownNameError(kind, name, known)
 
 
 def main() -> None:
@@ -105,8 +117,6 @@ def sentiment(config: StockConfig) -> None:
     print(f"\nSentiment-v0, hidden × candidates:32, {config.steps:,} steps; uniform choice among "
           f"the candidates {uniform}, the unchanged language model {unchanged}\n")  # fmt: skip
     for name in config.algorithms:
-        if name not in WRITES:
-            continue
         check_algorithm(ALGORITHMS[name], environment(ROWS), **SETTINGS[name])
         rewards = [trained(name, seed, config.steps, config.texts) for seed in _seeds(config)]
         over = mean_interval(rewards)

@@ -20,8 +20,8 @@ from stable_baselines3.common.vec_env import DummyVecEnv, VecMonitor
 
 import textenv
 from benchmarks.sb3_agents import ALGORITHMS, TOYS, Watch, greedy_reward, make
-from benchmarks.sb3_sentiment import SETTINGS, environment, trained
-from benchmarks.sb3_stock import best
+from benchmarks.sb3_sentiment import SETTINGS, WRITES, environment, trained, writer
+from benchmarks.sb3_stock import StockConfig, best
 from tests.small_tasks import task
 from textenv.errors import InvalidActionError, TextenvError
 from textenv.models import TabularLM
@@ -78,7 +78,29 @@ def test_sentiment_above_what_was_not_trained():
     assert trained("DQN", 0, 40_000, 256) > 0.25
 
 
+def test_rows_and_tables_that_there_are_not():
+    with pytest.raises(ValueError, match=r"no algorithm is called 'SAC'.*Known: A2C, DQN"):
+        StockConfig(algorithms=("PPO", "SAC"))
+    with pytest.raises(ValueError, match=r"no table is called 'toy'\. Did you mean 'toys'"):
+        StockConfig(parts=("toy",))
+
+
+def test_a_writer_keeps_what_the_agent_remembers():
+    told = []
+
+    class Recurrent:
+        def predict(self, seen, state=None, episode_start=None, deterministic=False):
+            told.append((state, episode_start.tolist(), deterministic))
+            return seen, len(told)
+
+    choose = writer(Recurrent(), greedy=True)
+    for begins in ([True, True], [False, True], [False, False]):
+        assert choose(np.array([3, 1]), np.array(begins)).tolist() == [3, 1]
+    assert told == [(None, [True, True], True), (1, [False, True], True), (2, [False, False], True)]
+
+
 def test_the_settings_for_sentiment_fit_their_algorithms():
+    assert SETTINGS.keys() == WRITES.keys() == ALGORITHMS.keys()
     envs = environment(32)
     for name, settings in SETTINGS.items():
         agent = make(name, envs, settings, seed=0)

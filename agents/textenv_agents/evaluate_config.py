@@ -37,7 +37,7 @@ class EvaluateConfig:
     """Another reward than the environment's: a name, or JSON such as
     '{"name": "length", "unit": "words"}'."""
     keywords: str | None = None
-    """Further keywords of the environment as JSON, such as '{"split": "test"}'."""
+    """Further keywords of the environment as JSON, such as '{"max_tokens": 8}'."""
 
     # What is written.
     texts: int = 1000

@@ -35,7 +35,7 @@ class RecordConfig:
     """Another reward than the environment's: a name, or JSON such as
     '{"name": "length", "unit": "words"}'."""
     keywords: str | None = None
-    """Further keywords of the environment as JSON, such as '{"split": "test"}'."""
+    """Further keywords of the environment as JSON, such as '{"max_tokens": 8}'."""
     seed: int = 0
     """Fixes prompts and tokens."""
     temperature: float = 1.0
