@@ -18,6 +18,7 @@ from textenv.testing import (
     CheckError,
     check_env,
 )
+from textenv.testing.compare import difference
 
 
 class PadsWithZero(TextEnv):
@@ -274,6 +275,18 @@ def test_a_good_environment_passes():
     check_env(TextEnv(small_task()))
     check_env(gym.wrappers.TimeLimit(TextEnv(small_task()), 2))
     check_env("textenv/ILoveYou-v0", reward="length")
+
+
+def test_a_seed_that_is_set_already_is_caught():
+    before = np.random.get_state()  # noqa: NPY002
+    try:
+        np.random.seed(0)  # noqa: NPY002
+        seeded = np.random.get_state()  # noqa: NPY002
+        with pytest.raises(CheckError, match="numpy.random"):
+            check_env(SetsTheGlobalSeed(small_task()))
+        assert difference(np.random.get_state(), seeded) is None  # noqa: NPY002
+    finally:
+        np.random.set_state(before)  # noqa: NPY002
 
 
 @pytest.mark.parametrize("broken", BROKEN)

@@ -125,14 +125,23 @@ def choose(rules: mdp.Rules, generator: np.random.Generator) -> int:
 
 @contextmanager
 def global_generators_untouched(what: str) -> Iterator[None]:
-    """Raise a CheckError if the block reads or sets a generator that the process shares."""
+    """Raise a CheckError if the block reads or sets a generator that the process shares.
+
+    Inside they are in states that no seed gives, or a block that sets the seed that somebody has
+    just set would not be seen; behind it they are as they were.
+    """
     before = _global_generators()
-    yield
-    for name, state in _global_generators().items():
-        # One that was not there before: the block was the first to import torch.
-        if name in before:
-            found = difference(state, before[name])
-            expect(not found, f"{what} read or set the global generator of {name}")
+    try:
+        _set_global_generators(_unpredictable(before))
+        inside = _global_generators()
+        yield
+        for name, state in _global_generators().items():
+            # One that was not there before: the block was the first to import torch.
+            if name in inside:
+                found = difference(state, inside[name])
+                expect(not found, f"{what} read or set the global generator of {name}")
+    finally:
+        _set_global_generators(before)
 
 
 def _global_generators() -> dict[str, Any]:
@@ -143,6 +152,27 @@ def _global_generators() -> dict[str, Any]:
     if "torch" in sys.modules:
         states["torch"] = sys.modules["torch"].get_rng_state().numpy()
     return states
+
+
+def _set_global_generators(states: dict[str, Any]) -> None:
+    random.setstate(states["random"])
+    np.random.set_state(states["numpy.random"])  # noqa: NPY002
+    if "torch" in states:
+        torch = sys.modules["torch"]
+        torch.set_rng_state(torch.from_numpy(states["torch"]))
+
+
+def _unpredictable(states: dict[str, Any]) -> dict[str, Any]:
+    """States drawn from the system's entropy, for the generators that there are."""
+    drawn: dict[str, Any] = {
+        "random": random.Random().getstate(),
+        "numpy.random": np.random.RandomState().get_state(),
+    }
+    if "torch" in states:
+        generator = sys.modules["torch"].Generator()
+        generator.seed()
+        drawn["torch"] = generator.get_state().numpy()
+    return drawn
 
 
 def _first_difference(pairs: list[tuple[str, Any, Any]], tolerance: float) -> str | None:
