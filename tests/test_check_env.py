@@ -282,7 +282,7 @@ def test_a_seed_that_is_set_already_is_caught():
     try:
         np.random.seed(0)  # noqa: NPY002
         seeded = np.random.get_state()  # noqa: NPY002
-        with pytest.raises(CheckError, match="numpy.random"):
+        with pytest.raises(CheckError, match=r"numpy\.random"):
             check_env(SetsTheGlobalSeed(small_task()))
         assert difference(np.random.get_state(), seeded) is None  # noqa: NPY002
     finally:
