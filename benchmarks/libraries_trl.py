@@ -89,7 +89,7 @@ def _words(method: str, environment_id: str, seed: int, updates: int, *, served:
         }
         task = task_of(environment_id, **keywords)
         rows = prompt_dataset(environment_id, repeats=16, **keywords)
-        settings = {"learning_rate": 1e-2, "num_generations": 8, "max_steps": updates, "seed": seed}
+        settings = {"learning_rate": 4e-3, "num_generations": 8, "max_steps": updates, "seed": seed}
         if not served:
             reward = as_trl_reward(task.reward, vocabulary=folder)
             return _trained(method, folder, task, reward, rows, **settings)

@@ -91,7 +91,9 @@ class _Handler(BaseHTTPRequestHandler):
     def do_right(self, question):
         answer = self.mind.answer
         answer = answer(question) if callable(answer) else answer
-        self.reply({"choices": [self.choice(answer, self.mind.likeliest)]})
+        choice = {"index": 0, **self.choice(answer, self.mind.likeliest)}
+        whole = {"id": "1", "object": "chat.completion", "created": 0, "model": "judge"}
+        self.reply({**whole, "choices": [choice]})
 
     def do_nonsense(self, question):
         self.reply({"choices": [self.choice("As a language model I like both.")]})

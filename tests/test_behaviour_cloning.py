@@ -16,6 +16,7 @@ from textenv import exact
 from textenv.errors import TextenvError
 from textenv.logged import LoggedTexts
 from textenv.models import TabularLM, load
+from textenv.vocabulary import WordVocabulary
 from textenv_agents.behaviour_cloning import BehaviourCloningConfig, behaviour_cloning
 from textenv_agents.cli import main
 from textenv_agents.evaluation import evaluate
@@ -168,6 +169,9 @@ def test_bad_input():
         behaviour_cloning(TabularLM(4), texts, made)
     with pytest.raises(ValueError, match="another task's"):
         behaviour_cloning(TabularLM(5), texts, small_task(max_tokens=4))
+    other = WordVocabulary(["a", "b", "d", "!"], end="$")
+    with pytest.raises(ValueError, match="another vocabulary than that of the language model"):
+        behaviour_cloning(TabularLM(5, vocabulary=other), texts, made)
     with pytest.raises(TextenvError, match="1 are imitated and 1 of these held out"):
         behaviour_cloning(TabularLM(5), texts, made)
     never = TabularLM.from_probabilities([[0.5, 0.5, 0.0, 0.0, 0.0]], order=0)

@@ -42,6 +42,8 @@ class TestKeywords:
             ({"observation": "tokens:x"}, ValueError, "'x' is no number"),
             ({"observation": 3}, ValueError, 'a dict with "name", got 3'),
             ({"observation": {"k": 3}}, ValueError, 'a dict with "name"'),
+            ({"action": gym.spaces.MultiDiscrete([4, 4])}, ValueError, '"fragments:4" is a Multi'),
+            ({"observation": gym.spaces.MultiDiscrete([5] * 4)}, ValueError, "are a Box and not"),
             ({"action": "all_token"}, UnknownNameError, "Did you mean 'all_tokens'"),
             ({"action": {"name": "all_tokens", "k": 3}}, ValueError, "all_tokens.*takes"),
             ({"reward": "lenght"}, UnknownNameError, "no reward is called 'lenght'.*'length'"),

@@ -229,6 +229,8 @@ def test_another_version_of_the_environment(place, texts):
         ValueError, match="recorded on textenv/ILoveYou-v9, not on textenv/ILoveYou-v0"
     ):
         load_minari("love-v0", LOVE)
+    with pytest.raises(TextenvError, match=r"ILoveYou-v9, which cannot be made again.*v0"):
+        load_minari("love-v0")  # its entry point alone would make the version that is here
 
 
 def test_another_meaning_of_the_ids(place, texts):

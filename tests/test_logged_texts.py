@@ -9,6 +9,7 @@ from tests.small_tasks import small_task, task
 from textenv import TextVectorEnv, exact, mdp
 from textenv.logged import BadTextError, LoggedTexts
 from textenv.prefixes import Prefixes
+from textenv.vocabulary import WordVocabulary
 
 NOTHING = 5
 
@@ -111,6 +112,21 @@ def test_ids_and_gaps():
 def test_another_tasks_texts():
     with pytest.raises(ValueError, match="3 columns for the text where small has 4"):
         logged([[3]]).check(task(max_tokens=4))
+
+
+def test_texts_remember_what_their_ids_mean():
+    texts = logged([[3], [0, 3]])
+    assert texts.vocabulary is None
+    checked = texts.check(task())
+    assert checked.rows([1]).check(task()).returns().tolist() == [0.0]
+    other = task(vocabulary=WordVocabulary(["a", "b", "d", "!"], end="$"), prompts=["a", "b d"])
+    texts.check(other)  # nobody says what they mean
+    for some in (checked, checked.rows([1])):
+        with pytest.raises(
+            ValueError, match="that of small, 5 tokens and 5; 2 is 'c' there and 'd'"
+        ):
+            some.check(other)
+    assert checked.check(task(name="again")).vocabulary.token(2) == "c"
 
 
 def test_shapes_and_numbers():

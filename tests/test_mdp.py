@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from textenv import mdp
+from textenv.prefixes import Prefixes
 
 RULES = mdp.Rules(vocabulary_size=5, prompt_length=2, max_tokens=3, end_token=4, stop_tokens=(3,))
 
@@ -179,3 +180,17 @@ class TestCheckState:
         mdp.check_state(self.RULES, self.state([0, 1, 3], 1), ())
         batch = self.state([[3, 1, 3], [0, 1, 2]], np.array([1, 2]))
         mdp.check_state(self.RULES, batch, (2,))
+
+
+def test_prefixes_are_states_and_back():
+    # P = 2, T = 3, V = 5: "a" and then "b c"; "b c" and nothing yet.
+    tokens = np.array([[5, 0, 1, 2, 5], [1, 2, 5, 5, 5]])
+    prefixes = Prefixes.from_observations(tokens, 2, 5)
+    assert prefixes.written_mask.tolist() == [[True, True, False], [False] * 3]
+    state = prefixes.state(np.array([0, 1]))
+    assert state.length.tolist() == [2, 0]
+    assert state.prompt_index.tolist() == [0, 1]
+    assert prefixes.state().prompt_index.tolist() == [-1, -1]
+    again = Prefixes.of(RULES, state)
+    assert (again.tokens == tokens).all()
+    assert again.written.tolist() == [2, 0]

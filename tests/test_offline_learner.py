@@ -1,5 +1,7 @@
 """Implicit Q-learning on tables against exact values, and its policy as a language model."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -14,6 +16,7 @@ from textenv.mdp import Rules
 from textenv.models import Prefixes, SteeredLM, TabularLM
 from textenv.models.steered import ActionValues
 from textenv.tasks import builder
+from textenv.vocabulary import WordVocabulary
 from textenv_agents.offline import ImplicitQConfig, ImplicitQLearning
 from textenv_agents.offline import states as states_module
 from textenv_agents.offline.states import Reader
@@ -293,6 +296,9 @@ def test_settings_that_contradict_sense():
         learned(lstm().requires_grad_(False), lm_learning_rate=0.1)
     with pytest.raises(ValueError, match="vocabulary of 13 tokens, this TabularLM has 5"):
         ImplicitQLearning(TabularLM(5), some_texts())
+    other = WordVocabulary([f"v{i}" for i in range(12)], end="$")
+    with pytest.raises(ValueError, match="another vocabulary than that of the language model"):
+        ImplicitQLearning(lstm(), replace(some_texts(), vocabulary=other))
     with pytest.raises(ValueError, match="logged texts to learn from, got none"):
         ImplicitQLearning(lstm(), some_texts().rows(np.zeros(0, int)))
     with pytest.raises(ValueError, match=r"learn on its \.lm"):

@@ -251,6 +251,17 @@ def test_fragments_of_the_wrong_shape():
         assert client.step({"tokens": [1, 2]}).observation["tokens"] == [1, 2]
 
 
+def test_a_text_that_a_client_has_read_as_json():
+    keywords = {"task": "gcd", "size": 1, "action": "completion"}
+    with Server("textenv/ReasoningGym-v0", **keywords) as server, connected(server) as client:
+        for value, text in ((12, "12"), (-0.5, "-0.5"), (True, "true"), (None, "null")):
+            client.reset(seed=0)
+            assert client.step({"text": value}).observation["text"] == text
+        client.reset(seed=0)
+        with pytest.raises(RuntimeError, match=r"expected a text.*VALIDATION_ERROR"):
+            client.step({"text": ["12"]})
+
+
 def test_no_step_after_a_wrapper_ended_the_episode():
     with Server(TOY, max_episode_steps=2) as server, connected(server) as client:
         client.reset()
@@ -308,9 +319,10 @@ def test_plain_requests(toy):
         post("/step", {"action": {"tokens": 0}})
     assert "episodes need OpenEnv's client" in json.load(refused.value)["detail"]
     with urllib.request.urlopen(toy.address + "/schema") as answer:
-        schema = json.load(answer)["action"]["properties"]
-    assert set(schema) == {"tokens", "metadata"}  # one field, which verifiers fills
-    # Its tasks, as verifiers reads them.
+        schema = json.load(answer)["action"]
+    assert set(schema["properties"]) == {"tokens", "metadata"}
+    assert schema["required"] == ["tokens"]  # the one that verifiers fills with a reply
+    # Its tasks.
     with urllib.request.urlopen(toy.address + "/list_environments") as answer:
         assert json.load(answer) == ["ILoveYou-v0"]
     assert post("/ILoveYou-v0/num_tasks", {"split": "train"}) == {"num_tasks": 1}

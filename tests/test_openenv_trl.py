@@ -10,10 +10,8 @@ import pytest
 trl = pytest.importorskip("trl", exc_type=ImportError)
 pytest.importorskip("openenv")
 
-import torch  # noqa: E402
-import transformers  # noqa: E402
-from tokenizers import Tokenizer, models, pre_tokenizers  # noqa: E402
-
+from benchmarks.libraries_trl import make_model  # noqa: E402
+from benchmarks.trl_training import SHARED  # noqa: E402
 from textenv.interop.openenv import ServedReward, Server  # noqa: E402
 from textenv.interop.trl import prompt_dataset  # noqa: E402
 
@@ -27,18 +25,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:.*gradient_checkpointing.* is de
 def folder(tmp_path_factory):
     """A language model of random weights, whose tokenizer is the served vocabulary."""
     folder = tmp_path_factory.mktemp("model")
-    bare = Tokenizer(models.WordLevel({w: i for i, w in enumerate(WORDS)}, unk_token="<end>"))
-    bare.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-    transformers.PreTrainedTokenizerFast(
-        tokenizer_object=bare, eos_token="<end>", pad_token="<end>", padding_side="left"
-    ).save_pretrained(folder)
-    torch.manual_seed(0)
-    config = transformers.GPT2Config(
-        vocab_size=len(WORDS), n_positions=32, n_embd=32, n_layer=1, n_head=2,
-        bos_token_id=0, eos_token_id=0, pad_token_id=0,
-        resid_pdrop=0.0, attn_pdrop=0.0, embd_pdrop=0.0,
-    )  # fmt: skip
-    transformers.GPT2LMHeadModel(config).save_pretrained(folder)
+    make_model(folder, WORDS, seed=0)
     return str(folder)
 
 
@@ -52,12 +39,10 @@ def test_grpo_learns_from_a_served_environment(folder, tmp_path):
     keywords = task(folder)
     with Server("textenv/Sentiment-v0", **keywords) as server:
         reward = ServedReward(server.address)
-        arguments = trl.GRPOConfig(
-            str(tmp_path), per_device_train_batch_size=32, num_generations=8,
-            max_completion_length=6, learning_rate=1e-2, max_steps=STEPS, beta=0.0, seed=0,
-            logging_steps=1, use_cpu=True, bf16=False, gradient_checkpointing=False,
-            report_to="none", save_strategy="no", disable_tqdm=True, dataloader_pin_memory=False,
-        )  # fmt: skip
+        settings = {"learning_rate": 1e-2, "max_steps": STEPS, "beta": 0.0, "seed": 0}
+        settings |= {"per_device_train_batch_size": 32, "num_generations": 8}
+        settings |= {"max_completion_length": 6, "logging_strategy": "steps", "logging_steps": 1}
+        arguments = trl.GRPOConfig(str(tmp_path), **SHARED | settings)
         trainer = trl.GRPOTrainer(
             model=folder, reward_funcs=reward, args=arguments,
             train_dataset=prompt_dataset("textenv/Sentiment-v0", repeats=4, **keywords),

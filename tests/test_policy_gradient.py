@@ -19,6 +19,7 @@ from textenv.errors import TextenvError
 from textenv.models import LSTMLM, TabularLM
 from textenv.models.sampling import draw
 from textenv.rewards import word_preference
+from textenv.vocabulary import WordVocabulary
 from textenv_agents import CheckpointError, PolicyGradient
 from textenv_agents.rollout import collect
 
@@ -344,6 +345,11 @@ def test_environments_that_do_not_fit():
         PolicyGradient(3, "textenv/GoodBad-v0")
     with pytest.raises(ValueError, match="the policy has 3 tokens, the environment 2"):
         PolicyGradient(TabularLM(3), "textenv/GoodBad-v0")
+    other = WordVocabulary(["good", "evil"])
+    with pytest.raises(ValueError, match="2 tokens each, but other ones"):
+        PolicyGradient(
+            TabularLM(2, vocabulary=other), vector(gym.make("textenv/GoodBad-v0").unwrapped.task)
+        )
     for action in ("candidates:2", "fragments:2", "strings"):
         with pytest.raises(ValueError, match=r'action="all_tokens", not .*s\('):
             PolicyGradient(None, gym.make_vec("textenv/GoodBad-v0", num_envs=8, action=action))

@@ -9,11 +9,11 @@ import pytest
 
 trl = pytest.importorskip("trl", exc_type=ImportError)
 
-import torch  # noqa: E402
 import transformers  # noqa: E402
-from tokenizers import Tokenizer, models, pre_tokenizers  # noqa: E402
 from trl import rewards as theirs  # noqa: E402
 
+from benchmarks.libraries_trl import make_model  # noqa: E402
+from benchmarks.trl_training import SHARED  # noqa: E402
 from textenv import Task, TextEnv  # noqa: E402
 from textenv.interop.trl import as_trl_reward, from_trl_reward, prompt_dataset  # noqa: E402
 from textenv.rewards import token_f1, word_preference  # noqa: E402
@@ -28,23 +28,21 @@ CHAT = "{% for m in messages %}{{ m['content'] }} {% endfor %}"
 
 
 @pytest.fixture(scope="module")
-def tokenizer():
-    bare = Tokenizer(models.WordLevel({w: i for i, w in enumerate(WORDS)}, unk_token="<end>"))
-    bare.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-    return transformers.PreTrainedTokenizerFast(
-        tokenizer_object=bare, eos_token="<end>", pad_token="<end>", padding_side="left"
-    )
+def folder(tmp_path_factory):
+    """A language model of random weights, a word a token."""
+    folder = tmp_path_factory.mktemp("model")
+    make_model(folder, WORDS, seed=0)
+    return folder
 
 
 @pytest.fixture
-def model():
-    torch.manual_seed(0)
-    config = transformers.GPT2Config(
-        vocab_size=len(WORDS), n_positions=32, n_embd=32, n_layer=1, n_head=2,
-        bos_token_id=0, eos_token_id=0, pad_token_id=0,
-        resid_pdrop=0.0, attn_pdrop=0.0, embd_pdrop=0.0,
-    )  # fmt: skip
-    return transformers.GPT2LMHeadModel(config)
+def tokenizer(folder):
+    return transformers.AutoTokenizer.from_pretrained(folder)
+
+
+@pytest.fixture
+def model(folder):
+    return transformers.GPT2LMHeadModel.from_pretrained(folder)
 
 
 def make_task(tokenizer):
@@ -67,12 +65,10 @@ def test_trainers_learn_from_our_reward_on_our_prompts(
     if conversational:
         tokenizer.chat_template = CHAT
     reward = as_trl_reward(task.reward, vocabulary=tokenizer)
-    arguments = getattr(trl, f"{method}Config")(
-        str(tmp_path), per_device_train_batch_size=32, num_generations=8, max_completion_length=6,
-        learning_rate=1e-2, max_steps=STEPS, beta=0.0, seed=0, logging_steps=1, use_cpu=True,
-        bf16=False, gradient_checkpointing=False, report_to="none", save_strategy="no",
-        disable_tqdm=True, dataloader_pin_memory=False,
-    )  # fmt: skip
+    settings = {"learning_rate": 1e-2, "max_steps": STEPS, "beta": 0.0, "seed": 0}
+    settings |= {"per_device_train_batch_size": 32, "num_generations": 8}
+    settings |= {"max_completion_length": 6, "logging_strategy": "steps", "logging_steps": 1}
+    arguments = getattr(trl, f"{method}Config")(str(tmp_path), **SHARED | settings)
     trainer = getattr(trl, f"{method}Trainer")(
         model=model, reward_funcs=reward, args=arguments, processing_class=tokenizer,
         train_dataset=prompt_dataset(task, conversational=conversational, repeats=4),

@@ -14,6 +14,7 @@ from textenv.vocabulary import (
     Vocabulary,
     WordVocabulary,
     load_vocabulary,
+    same_vocabulary,
     save_vocabulary,
 )
 
@@ -50,6 +51,16 @@ def test_words():
     assert vocabulary.decode([1, 0, 0]) == "bad good good"
     assert vocabulary.token(2) == "$"
     assert vocabulary.suppressed_tokens == ()
+
+
+def test_the_same_ids_mean_the_same():
+    words = [f"w{number}" for number in range(2000)]
+    one = WordVocabulary(words, end="$")
+    assert same_vocabulary(one, one)
+    assert same_vocabulary(one, WordVocabulary(words, end="$"))
+    assert not same_vocabulary(one, WordVocabulary([*words[:-1], "v"], end="$"))
+    assert not same_vocabulary(one, WordVocabulary([*words, "$"]))  # where $ ends nothing
+    assert not same_vocabulary(one, WordVocabulary(words[1:], end="$"))
 
 
 def test_an_end_word_may_stand_in_the_list():

@@ -14,6 +14,7 @@ from enum import Enum
 from typing import Any, ClassVar, Self
 
 import numpy as np
+from gymnasium import spaces
 
 from textenv.errors import NotSerialisableError, UnknownNameError
 
@@ -61,6 +62,13 @@ class Plugin(ABC):
         elif isinstance(value, Mapping) and isinstance(value.get("name"), str):
             keywords = dict(value)
             name = keywords.pop("name")
+        elif isinstance(value, spaces.Space):
+            raise ValueError(
+                f"{kind}= says what is meant, and the space follows from it, got {value!r}: take "
+                f"one of {', '.join(known)}. Observed tokens are a Box and not a MultiDiscrete, "
+                "which libraries turn into a 0 or 1 for each token of the vocabulary in each "
+                'column; action="fragments:4" is a MultiDiscrete of 4 tokens'
+            )
         else:
             raise ValueError(
                 f"expected {kind}= to be an object, a name such as {next(iter(known))!r} or a "

@@ -48,6 +48,21 @@ class Prefixes:
         """int64 [B]; one past the column of each row's last token."""
         return self.start + self.written
 
+    @property
+    def written_mask(self) -> npt.NDArray[np.bool_]:
+        """Bool [B, T]; where a token is written."""
+        columns = self.tokens.shape[1] - self.start
+        return np.arange(columns) < self.written[:, None]
+
+    def state(self, prompt_index: npt.NDArray[np.int64] | None = None) -> State:
+        """Return them as a batch of states.
+
+        Args:
+            prompt_index: int64 [B], which of the task's prompts they are; None: nobody knows (−1).
+        """
+        unknown = np.full(len(self), -1)
+        return State(self.tokens, self.written, unknown if prompt_index is None else prompt_index)
+
     def rows(self, chosen: npt.NDArray) -> Prefixes:
         """Take some rows, by index or by mask."""
         return replace(self, tokens=self.tokens[chosen], written=self.written[chosen])

@@ -23,6 +23,7 @@ __all__ = [
     "Vocabulary",
     "WordVocabulary",
     "load_vocabulary",
+    "same_vocabulary",
     "save_vocabulary",
 ]
 
@@ -181,6 +182,15 @@ class ByteVocabulary:
         if token_id == 256:
             return "<end>"
         return chr(token_id) if 32 <= token_id < 127 else f"<0x{token_id:02X}>"
+
+
+def same_vocabulary(one: Vocabulary, other: Vocabulary) -> bool:
+    """Whether the same ids mean the same tokens in two vocabularies, the end token included."""
+    if one is other:
+        return True
+    if (one.size, one.end_token) != (other.size, other.end_token):
+        return False
+    return all(one.token(number) == other.token(number) for number in range(one.size))
 
 
 def save_vocabulary(vocabulary: Vocabulary, folder: Path) -> None:

@@ -18,6 +18,7 @@ from torch import nn
 from textenv.models import LanguageModel, Prefixes, load
 from textenv.models.adapters import AdapterError, WithoutAdapter, adapter_rank, add_adapter
 from textenv.models.sampling import draw
+from textenv.vocabulary import same_vocabulary
 from textenv_agents import advantages as adv
 from textenv_agents import checkpoint
 from textenv_agents.config import PolicyGradientConfig
@@ -75,11 +76,17 @@ class Agent(ABC):
             )
         self.env = make_environment(env, policy, self.config)
         self.policy = copy.deepcopy(self._texts.lm) if policy is None else policy
-        rules = self._texts.task.rules
+        rules, vocabulary = self._texts.task.rules, self._texts.task.vocabulary
         if self.policy.vocabulary_size != rules.vocabulary_size:
             raise ValueError(
                 f"the policy has {self.policy.vocabulary_size} tokens, the environment "
                 f"{rules.vocabulary_size}: make the environment with lm=policy"
+            )
+        own = self.policy.vocabulary
+        if own is not None and not same_vocabulary(own, vocabulary):
+            raise ValueError(
+                f"the policy and the environment have {rules.vocabulary_size} tokens each, but "
+                "other ones: make the environment with lm=policy"
             )
         self.config.sampling.check(rules.vocabulary_size)
         self.reference = self._make_reference()

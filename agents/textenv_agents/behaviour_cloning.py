@@ -139,8 +139,9 @@ def behaviour_cloning(
     """
     config = replace(config or BehaviourCloningConfig(), **settings)
     model, task = _parts(policy, env, device)
-    texts.check(task)
+    texts = texts.check(task)
     model.check(texts.prefixes)
+    texts.check_vocabulary(model.vocabulary, "the language model")
     kept = _best(texts.returns(), config.top)
     chosen, weights = texts.rows(kept), _weights(texts.returns()[kept], config.temperature)
     generator = np.random.default_rng(config.seed)

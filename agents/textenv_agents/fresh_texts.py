@@ -8,7 +8,6 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from textenv import mdp
 from textenv.evaluate import Written
 from textenv.metrics import reference_perplexity
 from textenv.models import LanguageModel, Prefixes
@@ -52,8 +51,7 @@ class FreshTexts:
         fresh = write(self.envs, policy, self.reference, *draws, sampling=self.sampling)
         episodes = fresh.episodes
         prefixes = episodes.prefixes
-        state = mdp.State(prefixes.tokens, prefixes.written, self.prompts)
-        texts = task.texts(state, range(len(self.prompts)))
+        texts = task.texts(prefixes.state(self.prompts), range(len(self.prompts)))
         cut = episodes.kept.bits is not None or episodes.kept.temperature != 1
         log_probs = _log_probs(self.reference, prefixes) if cut else fresh.log_probs
         rights = {}

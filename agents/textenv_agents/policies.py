@@ -9,6 +9,7 @@ from typing import NamedTuple
 from textenv.errors import TextenvError
 from textenv.models import LanguageModel, TabularLM, load
 from textenv.models.adapters import WithoutAdapter, has_adapter
+from textenv.vocabulary import same_vocabulary
 from textenv_agents.run_folder import CHECKPOINTS, CONFIG
 
 START, UNIFORM = "start", "uniform"
@@ -103,8 +104,8 @@ def check_same_vocabulary(one: Policy, other: Policy) -> None:
     sizes = one.model.vocabulary_size, other.model.vocabulary_size
     ours, theirs = one.model.vocabulary, other.model.vocabulary
     same = sizes[0] == sizes[1]
-    if same and ours is not None and theirs is not None and ours is not theirs:
-        same = all(ours.token(i) == theirs.token(i) for i in range(sizes[0]))
+    if same and ours is not None and theirs is not None:
+        same = same_vocabulary(ours, theirs)
     if not same:
         raise ValueError(
             f"{one.name!r} has a vocabulary of {sizes[0]:,} tokens, {other.name!r} another one of "

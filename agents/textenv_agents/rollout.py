@@ -49,13 +49,11 @@ class Episodes(NamedTuple):
     @property
     def written(self) -> npt.NDArray[np.bool_]:
         """Bool [N, T]: where a token was written."""
-        return np.arange(self.rewards.shape[1]) < self.prefixes.written[:, None]
+        return self.prefixes.written_mask
 
     def cut_off(self, rules: mdp.Rules) -> npt.NDArray[np.int64]:
         """Indices of the texts that were cut off from outside, not finished by the rules."""
-        prefixes = self.prefixes
-        state = mdp.State(prefixes.tokens, prefixes.written, np.full(len(prefixes), -1))
-        return np.flatnonzero(~mdp.terminal(rules, state))
+        return np.flatnonzero(~mdp.terminal(rules, self.prefixes.state()))
 
 
 def collect(

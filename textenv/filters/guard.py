@@ -84,8 +84,7 @@ class Guard:
 
     def allowed_after(self, prefixes: Prefixes) -> Mask:
         """Return which tokens may be written after prefixes, bool [B, V], fresh."""
-        unknown = np.full(len(prefixes), -1)
-        return self.allowed(mdp.State(prefixes.tokens, prefixes.written, unknown))
+        return self.allowed(prefixes.state())
 
     def check_tokens(self, state: mdp.State, tokens: Any, ignored: Any = None) -> None:
         """Refuse tokens that are not allowed.

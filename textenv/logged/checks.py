@@ -51,11 +51,6 @@ def check_texts(task: Task, prefixes: Prefixes, terminated: Mask) -> None:
     _check_ends(task, prefixes, terminated)
 
 
-def state_of(prefixes: Prefixes) -> mdp.State:
-    """N texts as a batch of states, whose prompts are not looked up."""
-    return mdp.State(prefixes.tokens, prefixes.written, np.full(len(prefixes), -1))
-
-
 def refuse(
     wrong: Mask, message: str, values: npt.NDArray[Any] | None = None, *, place: str = "token"
 ) -> None:
@@ -101,7 +96,7 @@ def _check_tokens(prefixes: Prefixes) -> None:
     prompt, text = tokens[:, :start] != nothing, tokens[:, start:] != nothing
     gaps = ~prompt & (np.cumsum(prompt, axis=1) > 0)
     refuse(gaps, "nothing stands there, in the middle of the prompt", place="column")
-    written = np.arange(text.shape[1]) < prefixes.written[:, None]
+    written = prefixes.written_mask
     refuse(written & ~text, "nothing stands there, in the middle of the text")
     refuse(~written & text, "a token stands there, behind the text's end")
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -204,7 +204,7 @@ def _put_together(
     numbers = np.array([asked.number(text.prompt) for text in logged])
     if task.reward.columns:
         _check_columns(logged, task, numbers, asked)
-    return LoggedTexts(prefixes, _paid(task, texts, numbers), terminated, texts.log_probs)
+    return replace(texts, rewards=_paid(task, texts, numbers))
 
 
 def _check_columns(
@@ -239,7 +239,7 @@ def _paid(
         ending = last & texts.terminated[rows]
         rows, steps, last = rows[ending], steps[ending], last[ending]
     seen = texts.before(rows, steps + 1)
-    state = mdp.State(seen.tokens, seen.written, prompt_index[rows])
+    state = seen.state(prompt_index[rows])
     rewards = np.zeros_like(texts.rewards)
     if len(rows):
         rewards[rows, steps] = edge_rewards(task, scorer, state, last & texts.terminated[rows])

@@ -46,7 +46,7 @@ def check_dataset_id(dataset_id: str) -> str | None:
     except (TypeError, ValueError) as error:  # without a version it is the former
         raise ValueError(
             "expected a Minari dataset's name as in 'sentiment-v0' or 'textenv/sentiment-v0', with "
-            f"a version behind it, got {dataset_id!r}"
+            f"a version behind it and two characters or more before the stroke, got {dataset_id!r}"
         ) from error
 
 

@@ -15,7 +15,6 @@ import gymnasium as gym
 import numpy as np
 
 import textenv
-from textenv import mdp
 from textenv.errors import TextenvError
 from textenv.files import replaced_folder
 from textenv.logged.fingerprint import fingerprint
@@ -105,7 +104,7 @@ def _episodes(minari: Any, texts: LoggedTexts, env: gym.Env) -> Iterator[Any]:
         seen = texts.before(np.full(steps + 1, row), np.arange(steps + 1))
         over = np.zeros(steps + 1, dtype=np.bool_)
         over[-1] = texts.terminated[row]
-        state = mdp.State(seen.tokens, seen.written, np.full(steps + 1, -1))
+        state = seen.state()
         ends = np.arange(1, steps + 1) == steps
         infos = None
         if texts.log_probs is not None:  # infos are n + 1, the first is that of reset

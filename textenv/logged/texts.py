@@ -7,16 +7,17 @@ N = texts, P = the longest prompt, T = the columns for writing, V = vocabulary, 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from textenv import mdp
-from textenv.logged.checks import HIGHEST_LOG_PROB, check_texts, refuse, state_of
+from textenv.logged.checks import HIGHEST_LOG_PROB, check_texts, refuse
 from textenv.prefixes import Prefixes
 from textenv.task import Task
+from textenv.vocabulary import Vocabulary, same_vocabulary
 
 Floats = npt.NDArray[np.float64]
 Mask = npt.NDArray[np.bool_]
@@ -53,6 +54,7 @@ class LoggedTexts:
         terminated: bool [N], whether the task's rules ended the text; False: cut off from outside.
         log_probs: float64 [N, T], log of the probability with which the policy that wrote them
             chose each token, 0 behind the end; None: not known.
+        vocabulary: What the ids mean, which `check` notes; None: not known.
 
     Raises:
         ValueError: the shapes do not fit each other, a text has no token, or a reward is no
@@ -63,6 +65,7 @@ class LoggedTexts:
     rewards: Floats
     terminated: Mask
     log_probs: Floats | None = None
+    vocabulary: Vocabulary | None = None
 
     def __post_init__(self) -> None:
         prefixes = self.prefixes
@@ -95,13 +98,13 @@ class LoggedTexts:
         """
         good = np.flatnonzero(~np.asarray(episodes.faults))
         prefixes = episodes.prefixes.rows(good)
-        ended = np.asarray(mdp.terminal(task.rules, state_of(prefixes)))
+        ended = np.asarray(mdp.terminal(task.rules, prefixes.state()))
         return cls(prefixes, episodes.rewards[good], ended, episodes.log_probs[good]).check(task)
 
     @property
     def written(self) -> Mask:
         """Bool [N, T]: where a token was written."""
-        return np.arange(np.shape(self.rewards)[1]) < self.prefixes.written[:, None]
+        return self.prefixes.written_mask
 
     @property
     def actions(self) -> int:
@@ -118,7 +121,11 @@ class LoggedTexts:
             chosen = chosen.astype(np.int64)  # of an empty list NumPy makes floats
         log_probs = None if self.log_probs is None else self.log_probs[chosen]
         return LoggedTexts(
-            self.prefixes.rows(chosen), self.rewards[chosen], self.terminated[chosen], log_probs
+            self.prefixes.rows(chosen),
+            self.rewards[chosen],
+            self.terminated[chosen],
+            log_probs,
+            self.vocabulary,
         )
 
     def returns(self) -> Floats:
@@ -154,11 +161,35 @@ class LoggedTexts:
         return Prefixes(tokens, prefixes.start, prefixes.nothing, steps)
 
     def check(self, task: Task) -> LoggedTexts:
-        """Refuse texts that this task's rules do not allow; return these.
+        """Refuse texts that this task's rules do not allow; return these, with its vocabulary.
 
         Raises:
-            ValueError: V, P or T is another, an id is none, a text goes on behind its end, or
-                its end is not what `terminated` says. The error names the text and the token.
+            ValueError: V, P or T is another, the ids mean other tokens, an id is none, a text goes
+                on behind its end, or its end is not what `terminated` says. The error names the
+                text and the token.
         """
         check_texts(task, self.prefixes, self.terminated)
-        return self
+        self.check_vocabulary(task.vocabulary, task.name)
+        return replace(self, vocabulary=task.vocabulary)
+
+    def check_vocabulary(self, vocabulary: Vocabulary | None, whose: str) -> None:
+        """Refuse a vocabulary in which the same ids mean other tokens.
+
+        Args:
+            vocabulary: A task's, or a language model's; None: nobody knows it.
+            whose: Names it.
+
+        Raises:
+            ValueError: it is such a one.
+        """
+        own = self.vocabulary
+        if own is None or vocabulary is None or same_vocabulary(own, vocabulary):
+            return
+        both = range(min(own.size, vocabulary.size))
+        shown = [(i, own.token(i), vocabulary.token(i)) for i in both]
+        first = next((f"; {i} is {a!r} there and {b!r} here" for i, a, b in shown if a != b), "")
+        raise ValueError(
+            f"these texts were written in another vocabulary than that of {whose}, {own.size:,} "
+            f"tokens and {vocabulary.size:,}{first}: take the task and the language model with "
+            "which they were recorded (lm=), or record again"
+        )

@@ -139,8 +139,7 @@ class LanguageModel(nn.Module, ABC):
             distributions: Return log π(· | s_t) too.
         """
         self.check(prefixes)
-        columns = prefixes.tokens.shape[1] - prefixes.start
-        counts = np.arange(columns) < prefixes.written[:, None]  # [B, T]
+        counts = prefixes.written_mask
         if written is not None:
             counts &= written
         rows, steps = np.nonzero(counts)  # padding is never computed

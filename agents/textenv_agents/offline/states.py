@@ -84,6 +84,7 @@ class Reader:
 
     def __init__(self, lm: LanguageModel, texts: LoggedTexts, *, frozen: bool) -> None:
         lm.check(texts.prefixes)
+        texts.check_vocabulary(lm.vocabulary, "the language model")
         if not len(texts):
             raise ValueError("expected logged texts to learn from, got none")
         self.lm, self.texts = lm, texts

@@ -25,6 +25,7 @@ from torch import Tensor, nn
 from textenv.models import LanguageModel, Prefixes
 from textenv.models.adapters import WithoutAdapter, add_adapter
 from textenv.models.chosen import Allowed, Chosen, chosen
+from textenv_agents.sb3.checks import MUCH
 from textenv_agents.sb3.drawing import draw_tokens
 from textenv_agents.sb3.starting import check_mark, check_model, mark, starting_model
 from textenv_agents.sb3.text_space import (
@@ -33,8 +34,6 @@ from textenv_agents.sb3.text_space import (
     read_prefixes,
     start_of_writing,
 )
-
-_MUCH = 4e9  # bytes
 
 
 class LMPolicy(ActorCriticPolicy):
@@ -189,7 +188,7 @@ class LMPolicy(ActorCriticPolicy):
         """
         size = self.lm.vocabulary_size
         needed = 3 * 4 * len(obs) * size  # logits, probabilities, and what is computed of them
-        if needed > _MUCH:
+        if needed > MUCH:
             raise ValueError(
                 f"the distributions of {len(obs)} texts over {size} tokens take "
                 f"{needed / 1e9:.1f} GB: ask about fewer at once, or choose among few tokens, "

@@ -11,7 +11,8 @@ from torch import Tensor
 
 from textenv.catalogue import ModelHandle
 from textenv.models import LanguageModel
-from textenv_agents.sb3.text_space import TextSpace, same_vocabulary
+from textenv.vocabulary import same_vocabulary
+from textenv_agents.sb3.text_space import TextSpace
 
 _MARKED = 1024  # numbers of each weight by which a model is known again
 

@@ -16,9 +16,7 @@ from textenv import TextEnv
 from textenv.filters.guard import Guard
 from textenv.prefixes import Prefixes
 from textenv.setup import Setup
-from textenv.vocabulary import Vocabulary
-
-_COMPARED = 512  # tokens whose text tells two vocabularies apart
+from textenv.vocabulary import same_vocabulary
 
 
 class TextSpace(spaces.Box):
@@ -73,16 +71,6 @@ def with_texts(env: VectorEnv) -> spaces.Space:
     if isinstance(setup, Setup) and setup.shows_tokens and space == setup.observation_space:
         return TextSpace(setup)
     return space
-
-
-def same_vocabulary(one: Vocabulary, other: Vocabulary) -> bool:
-    """Whether two vocabularies agree in size, end and (some hundred) tokens."""
-    if one is other:
-        return True
-    if (one.size, one.end_token) != (other.size, other.end_token):
-        return False
-    some = np.unique(np.linspace(0, one.size - 1, min(one.size, _COMPARED)).astype(int)).tolist()
-    return all(one.token(number) == other.token(number) for number in some)
 
 
 def check_spaces(observation_space: spaces.Space, action_space: spaces.Space) -> None:

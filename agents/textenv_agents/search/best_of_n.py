@@ -74,7 +74,7 @@ def best_of_n(
     texts: Any = envs.unwrapped
     uniforms = generator.random((len(queue), texts.task.rules.max_tokens))
     episodes = collect(envs, policy, queue, uniforms, sampling=sampling)
-    state = mdp.State(episodes.prefixes.tokens, episodes.prefixes.written, queue)
+    state = episodes.prefixes.state(queue)
     scores = _ranked(texts.task, state, episodes.rewards, reward)
     counted = np.where(episodes.faults, -np.inf, scores) if reward is None else scores
     chosen = np.arange(0, len(queue), n) + counted.reshape(-1, n).argmax(axis=1)

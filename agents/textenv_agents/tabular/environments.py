@@ -9,7 +9,6 @@ import numpy as np
 import numpy.typing as npt
 from gymnasium import spaces
 
-from textenv import mdp
 from textenv.errors import TooLargeError
 from textenv.prefixes import Prefixes
 from textenv.task import Task
@@ -70,9 +69,7 @@ def tokens_as_actions(env: str | gym.Env) -> tuple[gym.Env, Task]:
 def masks_after(env: gym.Env, prefixes: Prefixes) -> Mask:
     """Return which tokens an environment of tokens allows after prefixes, bool [B, V]."""
     texts: Any = env.unwrapped
-    unknown = np.full(len(prefixes), -1)
-    state = mdp.State(prefixes.tokens, prefixes.written, unknown)
-    return texts.setup.action_mask(len(prefixes), None, state).astype(np.bool_)
+    return texts.setup.action_mask(len(prefixes), None, prefixes.state()).astype(np.bool_)
 
 
 def check_memory(task: Task, candidates: int | None, budget: float) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 import uuid
 from collections.abc import Mapping
@@ -152,7 +153,9 @@ class ServedEnvironment(Environment):
             )
         value = given[self._field]
         kind = self._inner.setup.action
-        if isinstance(kind, Strings) or self._field == "candidate":
+        if isinstance(kind, Strings):
+            return [_reply(value)]
+        if self._field == "candidate":
             return [value]
         if isinstance(kind, AllTokens):
             return self._ids(value)
@@ -235,6 +238,15 @@ def plain(value: Any) -> Any:
     if isinstance(value, np.ndarray | np.generic):
         return value.tolist()
     return value
+
+
+def _reply(value: Any) -> Any:
+    """Write a number, a truth value or null as JSON: clients such as verifiers' read a reply so.
+
+    >>> _reply(12), _reply(True), _reply("twelve")
+    ('12', 'true', 'twelve')
+    """
+    return json.dumps(value) if value is None or isinstance(value, int | float) else value
 
 
 def _example(field: str) -> str:

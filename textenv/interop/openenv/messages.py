@@ -13,10 +13,15 @@ from textenv import actions
 from textenv.interop.openenv.package import Action, ConfigDict, Field, Observation, State
 
 
+def _with_required(field: str) -> ConfigDict:
+    """Let anything in, and name the field required: verifiers puts a reply into the one that is."""
+    return ConfigDict(extra="allow", json_schema_extra={"required": [field]})
+
+
 class TokensAction(Action):
     """Token ids, written one after another until the text ends; the step pays their sum."""
 
-    model_config = ConfigDict(extra="allow")
+    model_config = _with_required("tokens")
     tokens: Any = Field(
         default=None,
         description="an id, or a list of at least one",
@@ -27,7 +32,7 @@ class TokensAction(Action):
 class CandidateAction(Action):
     """One of the tokens that the observation offers as `candidates`."""
 
-    model_config = ConfigDict(extra="allow")
+    model_config = _with_required("candidate")
     candidate: Any = Field(
         default=None,
         description="its place in `candidates`, from 0",
@@ -38,7 +43,7 @@ class CandidateAction(Action):
 class TextAction(Action):
     """A text, which the environment's vocabulary encodes."""
 
-    model_config = ConfigDict(extra="allow")
+    model_config = _with_required("text")
     text: Any = Field(
         default=None, description="what to write", json_schema_extra={"type": "string"}
     )
