@@ -160,7 +160,7 @@ def behaviour_cloning(
         )
     trainer = _Trainer(model, chosen, weights, config)
     epochs = [Epoch(math.nan, trainer.loss_of(held_out))]
-    best = copy.deepcopy(model.state_dict())
+    best = copy.deepcopy(model.state_dict()) if config.keep_best else {}
     for _ in range(config.epochs):
         loss = trainer.learn(training, generator)
         epochs.append(Epoch(loss, trainer.loss_of(held_out)))
