@@ -66,3 +66,22 @@ def random_policy():
         policy.logits.normal_(generator=torch.Generator().manual_seed(0))
         policy.logits[0, 2] = -torch.inf
     return policy
+
+
+@pytest.fixture(scope="module")
+def served_toy():
+    """ILoveYou behind OpenEnv's protocol."""
+    from tests.serving import TOY
+    from textenv.interop.openenv import Server
+
+    with Server(TOY) as server:
+        yield server
+
+
+@pytest.fixture
+def client(served_toy):
+    """Somebody who writes there."""
+    from tests.serving import connected
+
+    with connected(served_toy.address) as client:
+        yield client

@@ -28,18 +28,6 @@ def message(env, action):
     return {"text": action}
 
 
-@pytest.fixture(scope="module")
-def toy():
-    with Server(TOY) as server:
-        yield server
-
-
-@pytest.fixture
-def client(toy):
-    with connected(toy.address) as client:
-        yield client
-
-
 # The same episodes.
 
 
@@ -124,7 +112,7 @@ def test_several_tokens_in_one_message_pay_their_sum():
             assert client.state().step_count == 1
 
 
-def test_where_an_episode_starts(toy):
+def test_where_an_episode_starts(served_toy):
     with Server(TEXTS, prompt_length=2) as server, connected(server.address) as client:
         here = {"prompt": "good day", "prefix": "the tree"}
         result = client.reset(episode_id="mine", **here)

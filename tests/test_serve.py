@@ -19,12 +19,6 @@ from textenv_agents.cli import main
 from textenv_agents.serve import ServeConfig
 
 
-@pytest.fixture(scope="module")
-def toy():
-    with Server(TOY) as server:
-        yield server
-
-
 def test_the_command_serves_until_ctrl_c():
     command = [sys.executable, "-W", "error", "-m", "textenv_agents.cli", "serve", TEXTS]
     command += ["--port", "0", "--action", "completion", "--keywords", '{"max_tokens": 3}']
@@ -72,8 +66,8 @@ def test_settings_out_of_range(settings, said):
         ServeConfig(env=TOY, **settings)
 
 
-def test_a_port_that_is_taken(toy, capsys):
-    assert main(["serve", TOY, "--port", toy.address.rpartition(":")[2]]) == 2
+def test_a_port_that_is_taken(served_toy, capsys):
+    assert main(["serve", TOY, "--port", served_toy.address.rpartition(":")[2]]) == 2
     assert "in use" in capsys.readouterr().err
 
 
@@ -92,8 +86,8 @@ def test_bad_settings_of_a_server(keywords, said):
         Server(TOY, **keywords)
 
 
-def test_an_address_that_cannot_be_listened_at(toy):
-    taken = int(toy.address.rpartition(":")[2])
+def test_an_address_that_cannot_be_listened_at(served_toy):
+    taken = int(served_toy.address.rpartition(":")[2])
     for where in ({"port": taken}, {"host": "nowhere.invalid"}):
         with pytest.raises(OSError, match="port 0 for any that is free"):
             Server(TOY, **where)
