@@ -141,11 +141,16 @@ def _written(
     envs.close()
     texts = LoggedTexts.from_episodes(written, task)
     if not len(texts):
-        raise TextenvError(
-            f"the reward {task.reward.name!r} failed for all {episodes} texts, so that there is "
-            'nothing to log: reward_fault="raise" says why'
-        )
+        raise nothing_to_log(task, episodes)
     return texts
+
+
+def nothing_to_log(task: Task, episodes: int) -> TextenvError:
+    """The error that the reward failed for all of so many texts."""
+    return TextenvError(
+        f"the reward {task.reward.name!r} failed for all {episodes} texts, so that there is "
+        'nothing to log: reward_fault="raise" says why'
+    )
 
 
 def _remade(config: RecordConfig, task: Task, keywords: dict[str, Any]) -> gym.Env:

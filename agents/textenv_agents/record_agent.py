@@ -9,10 +9,10 @@ import gymnasium as gym
 import numpy as np
 
 from textenv import TextEnv
-from textenv.errors import TextenvError
 from textenv.logged import LoggedTexts
 from textenv.prefixes import Prefixes
 from textenv_agents.environments import check_id
+from textenv_agents.record import nothing_to_log
 
 
 class Predicts(Protocol):
@@ -72,23 +72,21 @@ def record_agent(
     if not isinstance(env.unwrapped, TextEnv):
         raise TypeError(f"expected an environment of textenv, got {env.unwrapped!r}")
     task, skips = env.unwrapped.task, env.unwrapped.setup.scorer.fault == "skip"
+    masked = "action_masks" in inspect.signature(agent.predict).parameters
     texts = []
     for number in range(episodes):
-        text, failed = _write(agent, env, None if number else seed, deterministic)
+        text, failed = _write(agent, env, None if number else seed, deterministic, masked)
         if not (failed and skips):
             texts.append(text)
     if not texts:
-        raise TextenvError(
-            f"the reward {task.reward.name!r} failed for all {episodes} texts, so that there is "
-            'nothing to log: reward_fault="raise" says why'
-        )
+        raise nothing_to_log(task, episodes)
     tokens, written, rewards, terminated = map(np.array, zip(*texts, strict=True))
     prefixes = Prefixes(tokens, task.rules.prompt_length, task.rules.nothing, written)
     return LoggedTexts(prefixes, rewards, terminated).check(task)
 
 
 def _write(
-    agent: Predicts, env: gym.Env, seed: int | None, deterministic: bool
+    agent: Predicts, env: gym.Env, seed: int | None, deterministic: bool, masked: bool
 ) -> tuple[tuple[Any, int, Any, bool], bool]:
     """Write a text: its tokens [P + T], how many, rewards [T], whether the rules ended it.
 
@@ -96,7 +94,6 @@ def _write(
         These, and whether its reward failed.
     """
     inner: Any = env.unwrapped
-    masked = "action_masks" in inspect.signature(agent.predict).parameters
     observation, info = env.reset(seed=seed)
     rewards = np.zeros(inner.task.rules.max_tokens)
     state: Any = None

@@ -242,17 +242,33 @@ def draw(
     probabilities = torch.softmax(logits, dim=-1)
     cumulative = probabilities.cumsum(dim=-1, dtype=torch.float64)
     total = cumulative[:, -1:]
+    check_drawable(total)
+    threshold = below(torch.as_tensor(uniforms, device=logits.device)[:, None] * total, total)
+    tokens = torch.searchsorted(cumulative, threshold, right=True)  # [B, 1]
+    log_probs = probabilities.gather(-1, tokens).double().log()
+    return Drawn(tokens[:, 0].cpu().numpy(), log_probs[:, 0].cpu().numpy())
+
+
+def check_drawable(total: Float[Tensor, "batch 1"]) -> None:
+    """Refuse rows of which nothing can be drawn.
+
+    Args:
+        total: Each row's sum of weights.
+
+    Raises:
+        ValueError: a row's is 0 or NaN, for its logits are no distribution.
+    """
     if not bool((total > 0).all()):  # NaN is not
         row = int((~(total > 0)).nonzero()[0, 0])
         raise ValueError(
             f"nothing can be drawn in row {row}: its logits hold NaN, +∞ or nothing but −∞. If the "
-            "model was just trained, its weights may have diverged: lower the learning rate"
+            "model was just trained, its weights may have diverged: lower learning_rate"
         )
-    threshold = torch.as_tensor(uniforms, device=logits.device)[:, None] * total
-    threshold = torch.minimum(threshold, torch.nextafter(total, torch.zeros_like(total)))
-    tokens = torch.searchsorted(cumulative, threshold, right=True)  # [B, 1]
-    log_probs = probabilities.gather(-1, tokens).double().log()
-    return Drawn(tokens[:, 0].cpu().numpy(), log_probs[:, 0].cpu().numpy())
+
+
+def below(number: Tensor, bound: Tensor) -> Tensor:
+    """At most the largest number below a bound, so that something is always found."""
+    return torch.minimum(number, torch.nextafter(bound, torch.zeros_like(bound)))
 
 
 def _scaled(logits: Tensor, temperature: float) -> Tensor:

@@ -9,6 +9,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from textenv.models.sampling import below, check_drawable
+
 _BLOCK = 256
 
 
@@ -41,30 +43,20 @@ def draw_tokens(
     weights[:, :size].exp_()
     sums = weights.view(rows, blocks, _BLOCK).sum(dim=-1).double().cumsum(dim=-1)  # [B, blocks]
     total = sums[:, -1:]
-    if not bool((total > 0).all()):  # NaN is not
-        row = int((~(total > 0)).nonzero()[0, 0])
-        raise ValueError(
-            f"nothing can be drawn in row {row}: its logits hold NaN, +∞ or nothing but −∞. If the "
-            "model was just trained, its weights may have diverged: lower learning_rate"
-        )
+    check_drawable(total)
     if deterministic:
         tokens = likeliest
     else:
         uniform = torch.rand(rows, 1, dtype=torch.float64, generator=generator, device=sums.device)
-        before = _below(uniform * total, total)
+        before = below(uniform * total, total)
         block = torch.searchsorted(sums, before, right=True)  # [B, 1]
         sums = torch.nn.functional.pad(sums, (1, 0))
         within = weights.view(rows, blocks, _BLOCK)[
             torch.arange(rows, device=block.device), block[:, 0]
         ]
         inner = within.double().cumsum(dim=-1)  # [B, 256]
-        rest = _below(before - sums.gather(-1, block), inner[:, -1:])
+        rest = below(before - sums.gather(-1, block), inner[:, -1:])
         tokens = block * _BLOCK + torch.searchsorted(inner, rest, right=True)
     log_total = top[:, 0].double() + total[:, 0].log()
     log_probs = logits.gather(-1, tokens)[:, 0].double() - log_total
     return tokens[:, 0], log_probs.to(logits.dtype)
-
-
-def _below(number: Tensor, bound: Tensor) -> Tensor:
-    """At most the largest number below a bound, so that something is always found."""
-    return torch.minimum(number, torch.nextafter(bound, torch.zeros_like(bound)))
