@@ -345,11 +345,10 @@ def test_environments_that_do_not_fit():
         PolicyGradient(3, "textenv/GoodBad-v0")
     with pytest.raises(ValueError, match="the policy has 3 tokens, the environment 2"):
         PolicyGradient(TabularLM(3), "textenv/GoodBad-v0")
-    other = WordVocabulary(["good", "evil"])
+    toy = gym.make("textenv/GoodBad-v0").unwrapped
+    other = toy.task.with_changes(vocabulary=WordVocabulary(["good", "evil"]))
     with pytest.raises(ValueError, match="2 tokens each, but other ones"):
-        PolicyGradient(
-            TabularLM(2, vocabulary=other), vector(gym.make("textenv/GoodBad-v0").unwrapped.task)
-        )
+        PolicyGradient(toy.lm, vector(other))
     for action in ("candidates:2", "fragments:2", "strings"):
         with pytest.raises(ValueError, match=r'action="all_tokens", not .*s\('):
             PolicyGradient(None, gym.make_vec("textenv/GoodBad-v0", num_envs=8, action=action))

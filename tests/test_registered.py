@@ -18,6 +18,7 @@ import textenv  # noqa: F401  (registers the ids)
 from textenv.errors import MissingExtraError
 from textenv.testing import check_env, check_vector_env, replay_playthrough
 from textenv.testing.compare import choose
+from textenv.vocabulary import same_vocabulary
 
 ROOT = Path(__file__).parent.parent
 PLAYTHROUGHS = Path(__file__).parent / "playthroughs"
@@ -71,6 +72,14 @@ def test_check_vector_env(environment_id):
 @variants
 def test_check_vector_env_of_variants(environment_id, keywords):
     check_vector_env(environment_id, num_envs=2, steps=30, **keywords)
+
+
+def test_the_starting_policy_writes_the_tasks_tokens(environment_id):
+    """So that what was trained on one task is refused on another, not only by its size."""
+    with gym.make(environment_id) as env:
+        lm, task = env.unwrapped.lm, env.unwrapped.task
+        assert same_vocabulary(lm.vocabulary, task.vocabulary)
+        assert lm.vocabulary_size == task.rules.vocabulary_size
 
 
 def test_random_episodes(environment_id):

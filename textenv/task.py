@@ -220,6 +220,13 @@ def join_columns(
     return {name: list(values) for name, values in {**own, **given}.items()}
 
 
+def uniform_policy(vocabulary: Vocabulary) -> Any:
+    """Make a table that gives every token the same probability: a starting policy."""
+    from textenv.models import TabularLM
+
+    return TabularLM(vocabulary.size, order=0, vocabulary=vocabulary)
+
+
 def _one_token(vocabulary: Vocabulary, word: str | int) -> int:
     if isinstance(word, int):
         return word

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 from textenv.rewards import word_preference
@@ -18,16 +19,17 @@ def good_bad() -> Task:
     (The article that the toy comes from prints −0.5 for a sum of the same two terms.) One ascent
     step of size 1 gives p(good) = σ(1) ≈ 0.7311.
     """
+    vocabulary = WordVocabulary(["good", "bad"])
     return Task(
         name="GoodBad",
-        vocabulary=WordVocabulary(["good", "bad"]),
+        vocabulary=vocabulary,
         max_tokens=1,
         reward=word_preference({"good": 1.0, "bad": -1.0}),
-        starting_policy=_starting_policy,
+        starting_policy=partial(_starting_policy, vocabulary),
     )
 
 
-def _starting_policy() -> Any:
+def _starting_policy(vocabulary: WordVocabulary) -> Any:
     from textenv.models import TabularLM
 
-    return TabularLM.from_probabilities([[0.5, 0.5]], order=0)
+    return TabularLM.from_probabilities([[0.5, 0.5]], order=0, vocabulary=vocabulary)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 from textenv.rewards import exact_match
@@ -27,17 +28,18 @@ def i_love_you() -> Task:
     V = 4, P = 0, T = 4; 。 is a stop token: it ends the text and belongs to it. The starting
     policy gives J = 0.5 · 0.8 · 0.6 · 1.0 = 0.24.
     """
+    vocabulary = WordVocabulary(WORDS, separator="")
     return Task(
         name="ILoveYou",
-        vocabulary=WordVocabulary(WORDS, separator=""),
+        vocabulary=vocabulary,
         max_tokens=4,
         reward=exact_match("我爱你。"),
         stop=["。"],
-        starting_policy=_starting_policy,
+        starting_policy=partial(_starting_policy, vocabulary),
     )
 
 
-def _starting_policy() -> Any:
+def _starting_policy(vocabulary: WordVocabulary) -> Any:
     from textenv.models import TabularLM
 
-    return TabularLM.from_probabilities(STARTING_PROBABILITIES, order=1)
+    return TabularLM.from_probabilities(STARTING_PROBABILITIES, order=1, vocabulary=vocabulary)

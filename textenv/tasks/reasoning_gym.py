@@ -9,7 +9,7 @@ from typing import Any
 
 from textenv.rewards.reasoning import ReasoningGym, WellFormed
 from textenv.sources.reasoning import questions
-from textenv.task import Task
+from textenv.task import Task, uniform_policy
 from textenv.vocabulary import ByteVocabulary
 
 PLACE = "{question}"
@@ -92,7 +92,7 @@ def reasoning_gym(
         reward=reward,
         prompts=[template.replace(PLACE, known.question(item)) for item in items],
         columns={"item": list(items), "reference": answers},
-        starting_policy=partial(_uniform, vocabulary.size),
+        starting_policy=partial(uniform_policy, vocabulary),
     )
 
 
@@ -109,9 +109,3 @@ def _warn_of_losses(vocabulary: Any, asked: list[str]) -> None:
                 stacklevel=4,
             )
             return
-
-
-def _uniform(size: int) -> Any:
-    from textenv.models import TabularLM
-
-    return TabularLM(size, order=0)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from textenv.rewards import word_preference as word_preference_reward
-from textenv.task import Task
+from textenv.task import Task, uniform_policy
 from textenv.vocabulary import WordVocabulary
 
 PREFERRED = ("good", "great", "happy", "kind")
@@ -71,7 +71,7 @@ def word_preference(
         reward=word_preference_reward(weights, pays="token"),
         prompts=prompts,
         prompt_length=prompt_length or None,
-        starting_policy=partial(_uniform, vocabulary),
+        starting_policy=partial(uniform_policy, vocabulary),
     )
 
 
@@ -85,10 +85,3 @@ def _check_weights(weights: dict[str, float], vocabulary: WordVocabulary) -> Non
             f"none of the words {list(vocabulary.words)} pays: give preferred=, unwanted= or "
             "weights= among them"
         )
-
-
-def _uniform(vocabulary: Any) -> Any:
-    from textenv.models import TabularLM
-
-    own = vocabulary if isinstance(vocabulary, WordVocabulary) else None
-    return TabularLM(vocabulary.size, order=0, vocabulary=own)
