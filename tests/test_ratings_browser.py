@@ -93,7 +93,8 @@ def test_a_double_click_is_one_answer(visit, path):
     for _ in range(5):  # held down: it repeats
         page.page.keyboard.down("1")
     page.page.keyboard.up("1")
-    page.page.wait_for_timeout(300)
+    page.page.wait_for_selector("#count:text('2 of 3')")
+    page.page.wait_for_timeout(300)  # for a third one, which would be wrong
     assert page.text("#count") == "2 of 3"
 
 

@@ -15,7 +15,7 @@ from textenv.rewards.registry import _FACTORIES
 from textenv.vocabulary import WordVocabulary
 
 VOCABULARY = WordVocabulary(["a"])
-TIMEOUT = 0.5
+TIMEOUT = 1.5  # seconds; a busy machine may be slow, and is not to be mistaken for a hang
 
 
 def behave(completions):
@@ -69,7 +69,7 @@ def test_hanging_reward_is_killed_and_replaced(scorer_with):
     scorer = scorer_with()
     first = scorer.finish(texts_of("ok"), [True]).rewards[0]
     assert first != os.getpid()
-    with pytest.raises(RewardFaultError, match=r"'behave' ran longer than 0\.5 seconds.*'hang'"):
+    with pytest.raises(RewardFaultError, match=r"'behave' ran longer than 1\.5 seconds.*'hang'"):
         scorer.finish(texts_of("hang"), [True])
     assert not is_alive(first)
     second = scorer.finish(texts_of("ok"), [True]).rewards[0]

@@ -8,7 +8,6 @@ import shutil
 import subprocess
 import sys
 import textwrap
-import time
 from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 
@@ -259,7 +258,5 @@ class TestSmolLM2:
             rules = env.unwrapped.task.rules
             print(json.dumps([rules.vocabulary_size, rules.end_token, "torch" in sys.modules]))
         """
-        start = time.monotonic()
         output = subprocess.check_output([sys.executable, "-c", textwrap.dedent(code)])
         assert json.loads(output) == [49152, 2, False]  # its vocabulary is there without torch
-        assert time.monotonic() - start < 10
