@@ -216,7 +216,7 @@ def test_an_endpoint_that_is_not_there():
 
 
 def test_no_more_requests_at_once_than_allowed():
-    with Server(script("right"), slow=0.05) as server:
+    with Server(script("right"), slow=0.3) as server:
         judge = judge_at(server, concurrency=3)
         texts = [str(number) for number in range(12)]
         threads = [
