@@ -46,9 +46,9 @@ register_tasks(
 
 @pytest.fixture(scope="module")
 def rllib():
-    """`textenv_agents.rllib`, with Ray running in this process alone."""
+    """`textenv_agents.rllib`, with Ray running for this module alone."""
     ray = pytest.importorskip("ray")
-    ray.init(num_cpus=1, include_dashboard=False, log_to_driver=False, configure_logging=False)
+    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, configure_logging=False)
     from textenv_agents import rllib
 
     yield rllib
@@ -83,6 +83,19 @@ def test_it_learns_on_the_native_vector_environment(rllib, name, before, updates
         result = algorithm.train()["env_runners"]
     assert exact_value(algorithm, task) > 0.9
     assert result["episode_return_mean"] > 0.8
+    algorithm.stop()
+
+
+@needs_ray
+def test_it_learns_from_texts_written_in_other_processes(rllib):
+    task = gym.make("textenv/ILoveYou-v0").unwrapped.task
+    config = rllib.ppo_config("textenv/ILoveYou-v0")
+    algorithm = built(config.env_runners(num_env_runners=2, sample_timeout_s=600))
+    for _ in range(14):
+        result = algorithm.train()["env_runners"]
+    assert exact_value(algorithm, task) > 0.9
+    assert result["episode_len_max"] <= 4
+    assert algorithm.env_runner_group.num_healthy_remote_workers() == 2
     algorithm.stop()
 
 
