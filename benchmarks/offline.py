@@ -27,6 +27,7 @@ from textenv_agents.offline import ImplicitQConfig, ImplicitQLearning
 from textenv_agents.rollout import collect
 
 ID = "textenv/Sentiment-v0"
+TOGETHER = "values, the model learns too"
 ONE_STEP = "one step (λ = 0)"
 VALUES = ImplicitQConfig()
 
@@ -47,6 +48,10 @@ class OfflineBenchmark:
     """Of implicit Q-learning."""
     betas: tuple[float, ...] = (2.0, 4.0, 8.0)
     """How strongly the values steer."""
+    lm_learning_rate: float = 1e-5
+    """Of the language model, where it learns together with the values."""
+    lm_beta: float = 4.0
+    """β there."""
     one_step_beta: float = 8.0
     """Likewise, where Q follows r + γ·V(s′) as published."""
     epochs: int = 4
@@ -79,12 +84,13 @@ def policies(
         ).policy
         name = "cloning, all texts" if share == 1 else f"cloning, the best {share:.0%}"
         yield name, policy, time.process_time() - start
-    for name, trace, betas in (
-        ("values", VALUES.trace, config.betas),
-        (ONE_STEP, 0.0, (config.one_step_beta,)),
+    for name, changes, betas in (
+        ("values", {}, config.betas),
+        (TOGETHER, {"lm_learning_rate": config.lm_learning_rate}, (config.lm_beta,)),
+        (ONE_STEP, {"trace": 0.0}, (config.one_step_beta,)),
     ):
         start = time.process_time()
-        learner = ImplicitQLearning(lm, texts, VALUES, trace=trace, seed=seed)
+        learner = ImplicitQLearning(lm, texts, VALUES, **changes, seed=seed)
         learner.learn(config.updates)
         seconds = time.process_time() - start
         for beta in betas:

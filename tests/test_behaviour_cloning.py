@@ -183,8 +183,11 @@ def test_bad_input():
     frozen.requires_grad_(False)
     with pytest.raises(TextenvError, match="all parameters of this TabularLM are frozen"):
         behaviour_cloning(frozen, texts, made, held_out=0.0)
-    with pytest.raises(ValueError, match="expected the id of a textenv environment"):
-        behaviour_cloning(TabularLM(5), texts, "CartPole-v1")
+    for env in ("CartPole-v1", gym.make(LOVE)):
+        with pytest.raises(ValueError, match="expected the id of a textenv environment"):
+            behaviour_cloning(TabularLM(5), texts, env)
+    with pytest.raises(TypeError, match="expected LoggedTexts, got 'mine/log-v0'"):
+        behaviour_cloning(TabularLM(5), "mine/log-v0", made)
     for name, value in [
         ("learning_rate", np.inf),
         ("top", 0.0),

@@ -13,7 +13,7 @@ from scipy import stats
 
 from tests import small_tasks
 from tests.conftest import RandomReward
-from textenv import Task, TextVectorEnv, exact
+from textenv import Task, TextEnv, TextVectorEnv, exact
 from textenv.filters import allowed_by
 from textenv.models import TabularLM
 from textenv.models.sampling import Sampling
@@ -239,6 +239,9 @@ def test_bad_input():
             kl_bound(n)
     with pytest.raises(ValueError, match="one finite number"):
         best_of_n(vector(made), policy, 2, [0], generator, reward=_nan)
+    for wrong in (TextEnv(made), "textenv/ILoveYou-v0"):
+        with pytest.raises(ValueError, match=r"gym\.make_vec\(…\) in the place of gym\.make"):
+            best_of_n(wrong, policy, 2, [0], generator)
 
 
 def _nan(prompts, completions, **columns):

@@ -217,6 +217,12 @@ def test_a_policy_must_answer_with_probabilities(answer):
         exact.value(task, lambda prefixes: np.array(answer))
 
 
+def test_a_name_is_no_policy():
+    task, _ = toy("GoodBad")
+    with pytest.raises(TypeError, match=r"a language model .*or a function .*got 'reviews'"):
+        exact.value(task, "reviews")
+
+
 def test_gradient_needs_a_table():
     task, _ = toy("GoodBad")
     with pytest.raises(TypeError, match="TabularLM"):

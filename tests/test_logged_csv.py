@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import gymnasium as gym
 import numpy as np
 import pytest
 
 from tests.small_tasks import small_task, task
 from tests.test_logged_texts import episodes
-from textenv import Task
+from textenv import Task, TextEnv
 from textenv.logged import CsvError, LoggedTexts, read_csv, write_csv
 from textenv.rewards import word_preference
 from textenv.vocabulary import ByteVocabulary, CharacterVocabulary, WordVocabulary
@@ -163,6 +164,29 @@ def test_bytes_are_read_as_text_and_written_as_ids_where_a_character_is_several(
         write_csv(texts, made, tmp_path / "out.csv", form="transitions")
     write_csv(texts, made, tmp_path / "out.csv", form="transitions", cells="ids")
     assert written(read_csv(tmp_path / "out.csv", made, cells="ids")) == [[0xC3, 0xA9, 256]]
+
+
+def test_a_word_that_a_tokenizer_lacks_is_not_read_as_unknown(tmp_path):
+    made = gym.make("textenv/Sentiment-v0").unwrapped.task
+    header = "input_sequence,target_sequence,reward\n"
+    # A prompt may hold what is only read; its tokenizer knows no "我", and no "." on its own.
+    texts = read_csv(write(tmp_path, header + "我,great film.,1\n"), made)
+    assert made.vocabulary.decode(written(texts)[0]) == "great film."
+    path = write(tmp_path, header + "The film,great film.,1\nThe film,great 我.,1\n")
+    with pytest.raises(
+        CsvError, match=r"line 3, column 'target_sequence': .*lacks a part of this one: .*'<unk>'"
+    ):
+        read_csv(path, made)
+    path = write(tmp_path, "state,action,reward,next_state\nThe film,我,0,The film 我\n")
+    with pytest.raises(CsvError, match=r"line 2, column 'action': expected .*lacks a part"):
+        read_csv(path, made)
+
+
+def test_a_suppressed_word_is_read_where_it_is_meant(tmp_path):
+    made = small_task()
+    made.vocabulary.suppressed_tokens = (1,)
+    path = write(tmp_path, "input_sequence,target_sequence\na,b !\n")
+    assert written(read_csv(path, made)) == [[1, 3]]
 
 
 SEQUENCES = "input_sequence,target_sequence,reward,terminated,log_probs\n"
@@ -328,6 +352,11 @@ def test_what_is_asked_for_must_exist(tmp_path):
     path = write(tmp_path, "input_sequence,target_sequence\na,b\n")
     with pytest.raises(ValueError, match="expected cells='text' or cells='ids', got 'words'"):
         read_csv(path, small_task(), cells="words")
+    env = TextEnv(small_task())
+    with pytest.raises(TypeError, match=r"expected a task, got .*env\.unwrapped\.task"):
+        read_csv(path, env)
+    with pytest.raises(TypeError, match=r"expected LoggedTexts, got 'mine/log-v0': .*load_minari"):
+        write_csv("mine/log-v0", env.task, path)
     with pytest.raises(ValueError, match="expected form= to be one of sequences, transitions"):
         write_csv(read_csv(path, small_task()), small_task(), path, form="table")
     with pytest.raises(CsvError, match="'target_sequence': expected token ids in 0 … 4, got '9'"):

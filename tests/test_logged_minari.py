@@ -9,10 +9,12 @@ import sys
 import types
 
 import gymnasium as gym
+import h5py
 import minari
 import numpy as np
 import pytest
 
+from textenv import TextEnv
 from textenv.errors import MissingExtraError, TextenvError
 from textenv.logged import load_minari, minari_saving, save_minari
 from textenv_agents.record import record
@@ -186,6 +188,10 @@ def test_what_is_no_dataset_or_task(place, texts):
         load_minari(dataset.storage.data_path)
     with pytest.raises(ValueError, match="expected a task, an environment or its id, got 3"):
         load_minari(dataset, 3)
+    with pytest.raises(ValueError, match=r"hand in its task, env\.unwrapped\.task"):
+        load_minari(dataset, TextEnv(gym.make(LOVE).unwrapped.task))
+    with pytest.raises(TypeError, match=r"expected LoggedTexts, got .*load_minari"):
+        save_minari(dataset, LOVE, "again-v0")
     (dataset.storage.data_path / "metadata.json").write_text("{")
     with pytest.raises(TextenvError, match="the dataset 'love-v0' cannot be read: "):
         load_minari("love-v0")
@@ -318,11 +324,32 @@ def test_an_episode_that_began_with_a_prefix_is_refused(place, trees):
 
 def test_an_episode_whose_observations_are_not_its_actions(place, texts):
     dataset = save_minari(texts, LOVE, "love-v0")
-    import h5py
 
-    with h5py.File(dataset.storage.data_path / "main_data.hdf5", "a") as file:
-        file["episode_4/actions"][0] = (file["episode_4/actions"][0] + 1) % 4
+    def change(name, place):
+        with h5py.File(dataset.storage.data_path / "main_data.hdf5", "a") as file:
+            file[name][place] = (file[name][place] + 1) % 4
+
+    first = int(texts.prefixes.tokens[4, 0])
+    change("episode_4/actions", 0)
     with pytest.raises(
-        ValueError, match="episode 4, observation 1: expected what was there before"
+        ValueError, match=f"episode 4, action 0: expected .* shows, {first}, got {(first + 1) % 4}$"
     ):
         load_minari("love-v0")
+    change("episode_3/observations", (1, 0))
+    with pytest.raises(
+        ValueError, match=r"episode 3, observation \d: expected what was there before"
+    ):
+        load_minari("love-v0")
+
+
+def test_damaged_data(place, texts):
+    dataset = save_minari(texts, LOVE, "love-v0")
+    path = dataset.storage.data_path / "main_data.hdf5"
+    whole = path.read_bytes()
+    with h5py.File(path, "a") as file:
+        del file["episode_3"]
+    missing = path.read_bytes()
+    for damaged in (missing, whole[: len(whole) // 2], b"nothing of the kind"):
+        path.write_bytes(damaged)
+        with pytest.raises(TextenvError, match="the dataset 'love-v0' is damaged: "):
+            load_minari("love-v0")

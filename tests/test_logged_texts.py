@@ -138,6 +138,12 @@ def test_shapes_and_numbers():
         logged([[3]], rewards=[[np.nan, 0, 0]])
     with pytest.raises(ValueError, match=r"text 0, token 0: log_probs are ≤ 0, got 0\.5"):
         logged([[3]], log_probs=np.array([[0.5, 0, 0]]))
+    for terminated in (np.array([1]), np.array([1.0])):  # ~1 is no False, but −2
+        with pytest.raises(ValueError, match="expected terminated to be an array of bool, got arr"):
+            logged([[3]], terminated=terminated)
+    good = logged([[3]])
+    with pytest.raises(ValueError, match=r"expected rewards to be an array of numbers, got \[\[0"):
+        LoggedTexts(good.prefixes, good.rewards.tolist(), good.terminated)
     assert len(logged([[3]]).rows([])) == 0
     with pytest.raises(ValueError, match="text 1: has no written token"):
         logged([[3], []])

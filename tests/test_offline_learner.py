@@ -301,6 +301,8 @@ def test_settings_that_contradict_sense():
         ImplicitQLearning(lstm(), replace(some_texts(), vocabulary=other))
     with pytest.raises(ValueError, match="logged texts to learn from, got none"):
         ImplicitQLearning(lstm(), some_texts().rows(np.zeros(0, int)))
+    with pytest.raises(TypeError, match="expected LoggedTexts, got 'mine/log-v0'"):
+        ImplicitQLearning(lstm(), "mine/log-v0")
     with pytest.raises(ValueError, match=r"learn on its \.lm"):
         ImplicitQLearning(learned(lstm()).policy(1.0), some_texts())
     with pytest.raises(ValueError, match="updates ≥ 0"):

@@ -36,6 +36,19 @@ def test_bad_actions(client, action, said):
     assert client.step({"tokens": [0, 1, 2, 3]}).reward == 1.0
 
 
+def test_refused_steps_do_not_count_towards_a_limit_of_steps():
+    """The first 我 of the refused action is written, and taken back with what was counted."""
+    keywords = {"blocklist": ["我我"], "max_episode_steps": 3}
+    with Server(TOY, **keywords) as server, connected(server.address) as client:
+        client.reset()
+        for _ in range(3):
+            with pytest.raises(RuntimeError, match="not allowed here by the blocklist"):
+                client.step({"tokens": [0, 0]})
+        result = client.step({"tokens": [0, 1, 0, 1]})
+        assert result.observation["tokens"] == [0, 1, 0]
+        assert result.observation["metadata"] == {"truncated": True}
+
+
 def test_steps_before_the_start_and_after_the_end(client):
     with pytest.raises(RuntimeError, match="before"):
         client.step({"tokens": 0})

@@ -60,6 +60,7 @@ def test_the_command(tmp_path, capsys):
     assert (texts.returns() == record("start", GOOD, 40, seed=2).returns()).all()
     assert f"40 texts, 40 tokens in all; average return {texts.returns().mean():.4f} [" in said
     assert str(tmp_path / "textenv" / "good" / "start-v0") in said
+    assert f"load_minari('textenv/good/start-v0', folder={str(tmp_path)!r})" in said
     assert main(["record", "start", GOOD, "--name", "textenv/good/start-v0", *options]) == 2
     assert "there is a dataset" in capsys.readouterr().err
     assert main(["record", "start", GOOD, "--name", "good", *options]) == 2
@@ -174,3 +175,5 @@ def test_settings():
     assert json_setting(config, "reward", "textenv record") == "length"
     with pytest.raises(ValueError, match="expected episodes ≥ 1, got 0"):
         record("start", LOVE, 0)
+    with pytest.raises(ValueError, match=r"expected the id of a textenv environment.*ILoveYou-v0>"):
+        record("start", gym.make(LOVE), 5)

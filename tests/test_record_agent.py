@@ -117,6 +117,19 @@ def test_failed_rewards_are_left_out():
         record_agent(Cycle([0, 3]), env, 2)
 
 
+def test_rewards_that_failed_in_the_middle_are_left_out():
+    def fails(completions, completion_ids):
+        if "我爱" in completions:
+            raise ValueError("no")
+        return [[0.5] * len(ids) for ids in completion_ids]
+
+    fails.pays = "token"
+    env = gym.make(LOVE, reward=fails, reward_fault="skip")
+    texts = record_agent(Alternating([[0, 1, 3], [0, 3]]), env, 4)
+    assert texts.prefixes.tokens.tolist() == [[0, 3, 4, 4]] * 2
+    assert texts.returns().tolist() == [1.0, 1.0]
+
+
 @pytest.mark.parametrize(
     ("agent", "env", "keywords", "error", "said"),
     [

@@ -160,6 +160,14 @@ def test_same_step_is_refused_because_it_would_lose_a_token_without_a_word(rllib
 
 
 @needs_ray
+@pytest.mark.parametrize("keywords", [{"copy": False}, {"scoring": "deferred"}])
+def test_settings_that_it_would_misread_are_refused(rllib, keywords):
+    """Its episodes would hold observations of later steps, or rewards that are NaN."""
+    with pytest.raises(ValueError, match="leave both out of env_config"):
+        rllib.ppo_config("tests/FiveWords-v0", **keywords).build_algo()
+
+
+@needs_ray
 def test_its_own_module_on_hidden_states_of_a_single_environment(rllib):
     from ray.rllib.algorithms.ppo import PPOConfig
     from ray.rllib.core.rl_module.default_model_config import DefaultModelConfig

@@ -278,6 +278,20 @@ def test_observations_that_do_not_follow_are_refused():
         buffer.add(observation, tokens.numpy(), np.zeros(ROWS), ~starts, values, log_probs)
 
 
+def test_an_interrupted_run_goes_on_with_new_texts():
+    """SB3 forgets what was written in the step that a callback ended, and would go on without."""
+    env = environment(prompts=[""], end=False)
+    agent = filled("tabular", env=env, rollouts=1)
+    agent.learn(10_000, callback=lambda variables, _: agent.num_timesteps < 3 * ROWS)
+    assert agent.num_timesteps == 3 * ROWS
+    with pytest.raises(ValueError, match=r"begin new texts: agent\.set_env\(agent\.get_env\(\)\)"):
+        agent.learn(STEPS * ROWS, reset_num_timesteps=False)
+    agent.set_env(agent.get_env())
+    agent.learn(STEPS * ROWS, reset_num_timesteps=False)
+    texts = agent.rollout_buffer.texts()
+    assert texts.live[texts.first == 0, 0].all()
+
+
 @pytest.mark.slow
 def test_both_ways_learn_alike():
     """J after 30 updates of a toy, over seeds: each way's mean lies in the other's interval."""

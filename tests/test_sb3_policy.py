@@ -275,6 +275,8 @@ def test_what_else_is_missing_is_said():
         trained(lstm().requires_grad_(False))
     with pytest.raises(ValueError, match="prompt_length=2, or to leave it out, got 3"):
         trained(lstm(), prompt_length=3)
+    with pytest.raises(ValueError, match="give its lora_rank too"):
+        trained(causal("gpt2"), lora_alpha=16)
     agent = trained(lstm())
     with pytest.raises(ValueError, match="got a dict: PPO and A2C"):
         agent.policy.predict_values({"tokens": 0})

@@ -165,6 +165,16 @@ def test_a_vocabulary_too_large(ten_gigabytes):
         assert sum(check_algorithm(QRDQN, SB3VecEnv(CHINESE)).values()) < 0.2e9
 
 
+def test_what_no_algorithm_would_be_given():
+    envs = SB3VecEnv(CHINESE, 2)
+    with pytest.raises(TypeError, match="unexpected keyword argument 'buffersize'"):
+        check_algorithm(DQN, envs, buffersize=1_000)
+    for other in (CHINESE, envs.vector_env):  # whose actions are those of all rows at once
+        with pytest.raises(ValueError, match=r"a single environment or SB3VecEnv\(id, 64\), got"):
+            check_algorithm(DQN, other)
+    assert check_algorithm(DQN, VecMonitor(envs)) == check_algorithm(DQN, envs)
+
+
 def test_steps_that_fit_nowhere(monkeypatch):
     monkeypatch.setattr(checks, "machine_memory", lambda device: 0.3e6)
     with pytest.raises(ValueError, match=r"one step of 2 rows .*candidates:32"):

@@ -273,6 +273,8 @@ def test_keywords_that_nothing_reads():
         SB3VecEnv(same_step(), 3, lm="reviews")
     with pytest.raises(ValueError, match="autoreset_mode= is chosen here"):
         SB3VecEnv(GOOD, 2, autoreset_mode="next_step")
+    with pytest.raises(ValueError, match="num_envs ≥ 1, got 0"):
+        SB3VecEnv(GOOD, 0)
 
 
 def test_the_shown_line_is_right():

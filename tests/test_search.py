@@ -202,6 +202,28 @@ def test_texts_whose_reward_failed_do_not_count():
         search(env, table())
 
 
+def test_failures_before_the_first_reward_do_not_draw_the_search_to_them():
+    """Beside rewards of about −100 a 0 would look best for good."""
+
+    def fails(prompts, completions, **columns):
+        if any(text.startswith("a") for text in completions):
+            raise RuntimeError("no a, please")
+        return [10.0 * text.count("c") - 100 for text in completions]
+
+    made = small_tasks.ragged_task(5, reward=fails)
+    first_failed = 0
+    for seed in range(10):
+        env = at(made, reward_fault="skip")
+        try:
+            search(env, simulations=1, seed=seed)
+        except ValueError:
+            first_failed += 1
+        seen = search(env, simulations=60, seed=seed)
+        assert seen.visits[0] < 20
+        assert len(seen.found.scores) > 40
+    assert first_failed > 0
+
+
 @pytest.mark.parametrize("keywords", [{"simulations": 0}, {"exploration": 0.0}, {"width": 0}])
 def test_numbers_out_of_range(keywords):
     with pytest.raises(ValueError, match="expected simulations ≥ 1"):

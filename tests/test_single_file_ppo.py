@@ -140,6 +140,33 @@ def test_blocked_words_are_never_written():
     assert (chances[:, 1:] > 0).all()
 
 
+def test_suppressed_tokens_count_for_nothing_where_the_mask_forbids_them():
+    """J is that of the masked policy, and without a mask that of the bare one."""
+    made = ragged_task(2)
+    made.vocabulary.suppressed_tokens = (1,)
+    register_tasks({"PpoSuppressed": {"task": made}})
+    for mask, allowed in ((None, [1, 1, 1, 1, 1]), ("observation", [1, 0, 1, 1, 1])):
+        keywords = json.dumps({"mask": mask})
+        args = replace(QUICK, env_id="tests/PpoSuppressed-v0", env_keywords=keywords)
+        result = train(replace(args, total_timesteps=512))
+
+        def policy(prefixes, agent=result.agent, allowed=allowed):
+            rows = torch.tensor([allowed]).bool().expand(len(prefixes), -1)
+            with torch.no_grad():
+                return agent(torch.from_numpy(prefixes.tokens), rows)[0].probs.double().numpy()
+
+        assert result.value == pytest.approx(exact.value(made, policy), abs=1e-6)
+
+
+@pytest.mark.parametrize("blocklist", [(), ("a",)])
+def test_observations_that_the_environment_overwrites_are_kept(blocklist):
+    args = replace(QUICK, env_id="tests/PpoRagged-v0", blocklist=blocklist, total_timesteps=1024)
+    fresh, reused = (
+        train(replace(args, env_keywords=json.dumps({"copy": copy}))) for copy in (True, False)
+    )
+    assert reused.history == fresh.history
+
+
 def test_a_text_that_is_cut_off_is_worth_its_value(monkeypatch):
     """With T = 4 and 2 steps allowed, the second step is cut off unless the text ended there."""
     from textenv_agents import single_file_ppo
@@ -182,6 +209,9 @@ def test_what_it_cannot_read():
             train(replace(QUICK, env_keywords=json.dumps(keywords)))
     with pytest.raises(ValueError, match="env_keywords"):
         train(replace(QUICK, env_keywords="[1]"))
+    for name, value in (("scoring", "deferred"), ("autoreset_mode", "NEXT_STEP")):
+        with pytest.raises(ValueError, match=f"'{name}' is no keyword for env_keywords"):
+            train(replace(QUICK, env_keywords=json.dumps({name: value})))
     with pytest.raises(gym.error.NameNotFound, match="ILoveYou"):
         train(replace(QUICK, env_id="textenv/ILoveYo-v0"))
 

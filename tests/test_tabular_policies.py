@@ -128,6 +128,29 @@ def test_preferences_keep_to_the_blocklist():
     assert np.isfinite(swept.values).all()
 
 
+def test_a_skipped_reward_teaches_nothing():
+    def fails(completions):
+        if "bad" in completions:
+            raise RuntimeError("no")
+        return [1.0] * len(completions)
+
+    env = gym.make("textenv/GoodBad-v0", reward=fails, reward_fault="skip")
+    policy = SoftmaxPreferences(env.unwrapped.task)
+    # Only "good" counts: V(start) is 1 though every other text is "bad". The baseline is the mean
+    # of the rewards before, 1 as well, so that there is nothing to prefer.
+    assert evaluate_policy(env, policy, 50).values.tolist() == [[1.0]]
+    assert policy.learn(env, 50).table.values.tolist() == [[0.0, 0.0]]
+    with pytest.raises(ValueError, match=r"the reward of 'bad' failed.*is not known"):
+        sweep_policy(env, policy)
+
+
+def test_a_table_of_all_prefixes_asks_no_reward():
+    def fails(completions):
+        raise RuntimeError("no")
+
+    assert len(Table.complete(task(reward=fails))) == len(Table.complete(task()))
+
+
 def test_a_learned_table_is_a_policy_that_exact_takes():
     of = small_task()
     agent = Tabular(TextEnv(of), epsilon=0.5).learn(500)
@@ -144,6 +167,8 @@ def test_what_cannot_be_evaluated():
     for evaluate in (sweep_policy, lambda *parts: evaluate_policy(*parts, 3)):
         with pytest.raises(ValueError, match="these actions are candidates"):
             evaluate(env, policy)
+    with pytest.raises(ValueError, match="of ILoveYou; the environment writes GoodBad, in another"):
+        policy.learn("textenv/GoodBad-v0", 1)
     finished = Prefixes.from_observations([[5, 0, 1, 3, 5]], 2, 5)
     with pytest.raises(ValueError, match="expected unfinished prefixes"):
         SoftmaxPreferences(task())(finished)

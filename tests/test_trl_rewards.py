@@ -9,6 +9,7 @@ import json
 import pickle
 import sys
 
+import gymnasium as gym
 import numpy as np
 import pytest
 
@@ -282,6 +283,8 @@ def test_names_that_trl_uses_and_foreign_ids_are_refused():
         prompt_rows(task(columns={"images": [1, 2]}))
     with pytest.raises(TextenvError, match="an id of textenv"):
         prompt_rows("CartPole-v1")
+    with pytest.raises(TypeError, match=r"expected a Task, an id.*take env\.unwrapped\.task"):
+        prompt_rows(gym.make("textenv/GoodBad-v0"))
     with pytest.raises(UnknownNameError, match="Sentiment"):
         prompt_rows("Sentimental")
 

@@ -459,6 +459,8 @@ class TestKeywords:
         ("keywords", "message"),
         [
             ({"num_envs": 0}, "num_envs ≥ 1, got 0"),
+            ({"num_envs": 2.5}, "a whole number of rows, num_envs ≥ 1, got 2.5"),
+            ({"num_envs": True}, "num_envs ≥ 1, got True"),
             ({"autoreset_mode": "SOON"}, "AutoresetMode.NEXT_STEP.*got 'SOON'"),
             ({"scoring": "later"}, '"step" or "deferred", got \'later\''),
             ({"render_mode": "human"}, "ansi.*got 'human'"),

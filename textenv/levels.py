@@ -36,8 +36,17 @@ def probabilities_of(task: Task, levels: list[Level], policy: Any) -> list[Array
 
 
 def ask_policy(policy: Any, prefixes: Prefixes) -> Array:
-    """A policy's probabilities, float64 [B, V], unchecked."""
+    """A policy's probabilities, float64 [B, V], unchecked.
+
+    Raises:
+        TypeError: it is no policy.
+    """
     if not hasattr(policy, "next"):
+        if not callable(policy):
+            raise TypeError(
+                "expected a policy, which is a language model (textenv.models.load finds one by "
+                f"its name) or a function Prefixes → probabilities [B, V], got {policy!r:.80}"
+            )
         return np.asarray(policy(prefixes), dtype=np.float64)
     logits = policy.next(prefixes).logits
     logits = np.asarray(logits.detach().cpu().numpy(), dtype=np.float64)

@@ -6,6 +6,7 @@ Row i, seeded s + i, is the single environment seeded s + i, in all three autore
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from numbers import Integral
 from typing import Any
 
 import numpy as np
@@ -40,7 +41,7 @@ class TextVectorEnv(Assembled, VectorEnv):
             nor checked; with SAME_STEP the infos hold `final_obs` and `final_info`; with DISABLED
             the caller resets rows by `reset(options={"reset_mask": bool [B]})`.
         copy: False returns the environment's own token array as observation: faster, but the next
-            step overwrites it.
+            step overwrites it; leave it True for libraries, which keep observations as they come.
         scoring: "step", or "deferred": at the end of a text `step` pays NaN and puts its number
             into `infos["episode_id"]`; `score()` then returns the rewards by that number, from
             one call of the reward for all of them.
@@ -63,8 +64,8 @@ class TextVectorEnv(Assembled, VectorEnv):
         render_mode: str | None = None,
         **keywords: Any,
     ) -> None:
-        if num_envs < 1:
-            raise ValueError(f"expected num_envs ≥ 1, got {num_envs}")
+        if isinstance(num_envs, bool) or not isinstance(num_envs, Integral) or num_envs < 1:
+            raise ValueError(f"expected a whole number of rows, num_envs ≥ 1, got {num_envs!r}")
         if scoring not in ("step", "deferred"):
             raise ValueError(f'expected scoring= to be "step" or "deferred", got {scoring!r}')
         if render_mode not in (None, "ansi", "rgb_array"):

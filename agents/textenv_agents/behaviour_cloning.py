@@ -26,6 +26,7 @@ from torch import Tensor
 from textenv import Task
 from textenv.errors import TextenvError
 from textenv.logged import LoggedTexts
+from textenv.logged.texts import check_logged
 from textenv.models import LanguageModel
 from textenv_agents.environments import check_id
 from textenv_agents.policies import find_policy
@@ -134,9 +135,11 @@ def behaviour_cloning(
     Raises:
         ValueError: the texts are not of this task, or have another vocabulary than the model, or
             `env` is no environment of ours.
+        TypeError: these are no `LoggedTexts`.
         TextenvError: there is no such model, all of it is frozen, there are too few texts, or the
             loss is not finite.
     """
+    check_logged(texts)
     config = replace(config or BehaviourCloningConfig(), **settings)
     model, task = _parts(policy, env, device)
     texts = texts.check(task)

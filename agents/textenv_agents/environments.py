@@ -89,7 +89,7 @@ def check_id(environment_id: str, keywords: Container[str] = ()) -> None:
     Raises:
         ValueError: the id makes something else, or a keyword is one that is said here.
     """
-    if not _is_ours(environment_id):
+    if not isinstance(environment_id, str) or not _is_ours(environment_id):
         raise ValueError(
             "expected the id of a textenv environment, such as those of `textenv list`, got "
             f"{environment_id!r}"

@@ -31,6 +31,7 @@ from textenv_agents.tabular.choosing import chooser, draw, epsilon_greedy
 from textenv_agents.tabular.environments import (
     check_environment,
     check_memory,
+    is_skipped,
     masks_after,
     tokens_of,
 )
@@ -189,7 +190,7 @@ class Tabular:
                 next_row = self._row(observation)
                 next_action = self._act(next_row, uniform=place < walk)
                 following = self._worth(next_row, next_action)
-            if place >= walk and not self._skipped(info):
+            if place >= walk and not is_skipped(self.env, info):
                 target = float(reward) + config.gamma * following
                 table.update(row, action, target, step_size=config.step_size,
                              step_power=config.step_power)  # fmt: skip
@@ -221,10 +222,6 @@ class Tabular:
         if known is not None:
             return known
         return self.table.row(tokens, self.env.get_wrapper_attr("action_masks")())
-
-    def _skipped(self, info: dict[str, Any]) -> bool:
-        texts: Any = self.env.unwrapped
-        return bool(info.get("reward_fault")) and texts.setup.scorer.fault == "skip"
 
 
 def _written(task: Task, rated: RatedText, first_token: bool) -> list[int]:

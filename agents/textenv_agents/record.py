@@ -49,11 +49,13 @@ class Recorded(NamedTuple):
         texts, dataset = self.texts, self.dataset
         mean, low, high = mean_interval(texts.returns())
         failed = f"; {self.left_out:,} whose reward failed are left out" if self.left_out else ""
+        path = dataset.storage.data_path.parent
+        folder = path.parents[dataset.id.count("/")]
         return (
             f"{len(texts):,} texts, {texts.actions:,} tokens in all; average return {mean:.4f} "
             f"[{low:.4f}, {high:.4f}]{failed}\n"
-            f"the dataset {dataset.id} is in {dataset.storage.data_path.parent}: "
-            f"textenv.logged.load_minari({dataset.id!r})"
+            f"the dataset {dataset.id} is in {path}: "
+            f"textenv.logged.load_minari({dataset.id!r}, folder={str(folder)!r})"
         )
 
 

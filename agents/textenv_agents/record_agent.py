@@ -94,10 +94,10 @@ def _write(
         These, and whether its reward failed.
     """
     inner: Any = env.unwrapped
-    observation, info = env.reset(seed=seed)
+    observation, _ = env.reset(seed=seed)
     rewards = np.zeros(inner.task.rules.max_tokens)
     state: Any = None
-    start, terminated, truncated = np.ones(1, dtype=bool), False, False
+    start, terminated, truncated, failed = np.ones(1, dtype=bool), False, False, False
     while not (terminated or truncated):
         more = {"action_masks": env.get_wrapper_attr("action_masks")()} if masked else {}
         action, state = agent.predict(
@@ -106,7 +106,8 @@ def _write(
         observation, reward, terminated, truncated, info = env.step(action)
         # An empty string writes nothing; what it is paid belongs to the token before.
         rewards[max(int(inner.state.length) - 1, 0)] += float(reward)
+        failed = failed or bool(info.get("reward_fault"))  # of whichever token
         start[:] = False
     final = inner.state
     text = final.tokens, int(final.length), rewards, bool(terminated)
-    return text, bool(info.get("reward_fault", False))
+    return text, failed

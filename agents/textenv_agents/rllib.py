@@ -18,7 +18,7 @@ import torch
 from gymnasium.vector import AutoresetMode
 from torch import Tensor
 
-import textenv  # noqa: F401  (registers the ids, in RLlib's other processes too)
+import textenv  # it registers the ids, in RLlib's other processes too
 from textenv.errors import MissingExtraError
 from textenv_agents.single_file_ppo import Agent
 
@@ -81,14 +81,25 @@ def refuse_other_autoreset(*, env: Any, **_: Any) -> None:
     SAME_STEP that is the second of the next text: its first token is lost, and with it a step of
     each episode's length, without a word.
 
+    Nor does it keep observations for itself, or fetch rewards later: copy=False would overwrite
+    what it holds, and scoring="deferred" pay NaN.
+
     Raises:
-        ValueError: the mode is not NEXT_STEP.
+        ValueError: the mode is not NEXT_STEP, or the environment has one of these settings.
     """
+    if not isinstance(env, gym.vector.VectorEnv):
+        return
     mode = env.metadata.get("autoreset_mode")
-    if isinstance(env, gym.vector.VectorEnv) and mode != AutoresetMode.NEXT_STEP:
+    if mode != AutoresetMode.NEXT_STEP:
         raise ValueError(
             f"RLlib reads vector environments as NEXT_STEP, and this one has {mode}: texts would "
             "lose their first token; leave autoreset_mode out of env_config"
+        )
+    texts = env.unwrapped
+    if isinstance(texts, textenv.TextVectorEnv) and not (texts.copy and texts.scoring == "step"):
+        raise ValueError(
+            f"RLlib stores observations and reads rewards at once, and this one has copy="
+            f"{texts.copy} and scoring={texts.scoring!r}: leave both out of env_config"
         )
 
 

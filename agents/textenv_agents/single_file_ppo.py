@@ -153,6 +153,9 @@ def make_environments(args: Args) -> Any:
         raise ValueError(
             f'expected env_keywords such as {{"max_tokens": 8}}, got {args.env_keywords}'
         ) from error
+    for name in ("num_envs", "vectorization_mode", "autoreset_mode", "scoring"):
+        if name in keywords:
+            raise ValueError(f"{name!r} is no keyword for env_keywords: this agent chooses it")
     if args.blocklist:
         keywords |= {"blocklist": list(args.blocklist), "mask": "observation"}
     envs: Any = gym.make_vec(
@@ -168,13 +171,16 @@ def make_environments(args: Args) -> Any:
 
 
 def as_tensors(observation: Any, empty: Tensor) -> tuple[Tensor, Tensor]:
-    """Tokens [N, L] and mask [N, V]; without a mask all tokens are allowed, as `empty` says."""
+    """Tokens [N, L] and mask [N, V]; without a mask all tokens are allowed, as `empty` says.
+
+    Copies: with copy=False the environment overwrites its observations at the next step.
+    """
     if not isinstance(observation, dict):
-        return torch.from_numpy(observation), empty
-    mask = torch.from_numpy(observation["action_mask"]).bool()
+        return torch.tensor(observation), empty
+    mask = torch.tensor(observation["action_mask"]).bool()
     if not mask.any(dim=1).all():
         raise ValueError("the action mask of a text forbids every token: allow at least one")
-    return torch.from_numpy(observation["observation"]), mask
+    return torch.tensor(observation["observation"]), mask
 
 
 def gae(
@@ -201,10 +207,12 @@ def gae(
 
 def exact_value(agent: Agent, envs: Any, *, greedy: bool) -> float | None:
     """J of the policy, or of its likeliest tokens, over all texts; None: there are too many."""
-    guard = envs.unwrapped.setup.guard
+    setup = envs.unwrapped.setup
 
     def policy(prefixes: Prefixes) -> np.ndarray:
-        mask = None if guard is None else torch.from_numpy(guard.allowed_after(prefixes))
+        mask = None
+        if setup.mask == "observation":  # as in training, else nobody masks
+            mask = torch.from_numpy(setup.action_mask(len(prefixes), None, prefixes.state())).bool()
         with torch.no_grad():
             chances = agent(torch.from_numpy(prefixes.tokens), mask)[0].probs.double()
         if greedy:

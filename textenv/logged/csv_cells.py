@@ -21,13 +21,19 @@ class Coder:
 
     Raises:
         ValueError: `cells` is something else.
+        TypeError: `task` is none.
     """
 
     def __init__(self, task: Task, cells: Cells) -> None:
+        if not isinstance(task, Task):
+            raise TypeError(
+                f"expected a task, got {task!r:.80}: that of an environment is env.unwrapped.task"
+            )
         if cells not in ("text", "ids"):
             raise ValueError(f"expected cells='text' or cells='ids', got {cells!r}")
         self.task, self.rules, self.vocabulary = task, task.rules, task.vocabulary
         self.as_text = cells == "text"
+        self._suppressed = frozenset(task.vocabulary.suppressed_tokens)
         numbers = range(len(task.prompts) - 1, -1, -1)  # of prompts that are the same, the first
         self._numbers = {tuple(task.prompt_ids[number]): number for number in numbers}
 
@@ -134,10 +140,21 @@ class Coder:
     def _ids(self, row: Row, column: str, *, prompt: bool) -> list[int]:
         if not self.as_text:
             return row.ids(column, self.rules.vocabulary_size)
+        cell = row.cells[column]
         try:
-            return self._encode(row.cells[column], prompt=prompt)
+            ids = self._encode(cell, prompt=prompt)
         except ValueError as error:
             raise row.wrong(column, f"a text of the task's vocabulary ({error})") from error
+        # A tokenizer raises nothing for a word that it lacks, but reads <unk>, which nobody writes.
+        unknown = [self.vocabulary.token(each) for each in self._suppressed.intersection(ids)]
+        missing = [token for token in unknown if token not in cell]
+        if missing and not prompt:
+            raise row.wrong(
+                column,
+                "a text of the task's vocabulary, which lacks a part of this one: it would be read "
+                f"as {self.vocabulary.decode(ids)!r} with {missing[0]!r} in between",
+            )
+        return ids
 
     def _encode(self, cell: str, *, prompt: bool) -> list[int]:
         return self.vocabulary.encode_prompt(cell) if prompt else self.vocabulary.encode(cell)

@@ -47,13 +47,15 @@ def read_csv(path: str | Path, task: Task, *, cells: Cells = "text") -> LoggedTe
         path: A file in UTF-8, with a byte-order mark or without. Cells may hold commas, quotes and
             line breaks, if they are in quotes.
         task: What is read; its vocabulary turns texts into tokens.
-        cells: "text", or "ids": the sequences, states and actions are token ids, "1 2 3", the end
+        cells: "text"; what was written may hold no word that a tokenizer lacks and would read as
+            <unk>. Or "ids": the sequences, states and actions are token ids, "1 2 3", the end
             token among them.
 
     Raises:
         CsvError: something else came; the error names the file, the line, the column, what was
             expected and what came.
         TextenvError: the file cannot be read.
+        TypeError: `task` is none.
         RewardFaultError: the task's reward failed.
     """
     form, header, rows = read_rows(path, (SEQUENCES, TRANSITIONS))

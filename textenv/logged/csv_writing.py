@@ -12,7 +12,7 @@ from typing import Literal
 from textenv import mdp
 from textenv.files import replace_file
 from textenv.logged.csv_cells import Cells, Coder
-from textenv.logged.texts import LoggedTexts
+from textenv.logged.texts import LoggedTexts, check_logged
 from textenv.task import Task
 
 
@@ -37,7 +37,9 @@ def write_csv(
     Raises:
         ValueError: the texts are not of this task, the form is none, or a text would be read as
             other tokens.
+        TypeError: these are no `LoggedTexts`, or no task.
     """
+    check_logged(texts)
     coder = Coder(task, cells)
     forms = {"sequences": _sequences, "transitions": _transitions}
     if form not in forms:

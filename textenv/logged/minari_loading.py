@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +40,8 @@ def load_minari(
     Args:
         dataset: A `minari.MinariDataset` or its id.
         task: What the texts are read for: a task, an environment or its id; None: the dataset's
-            own environment, which is made again.
+            own environment, which is made again. A task has no version: of it only what the ids
+            mean and where texts end must be the same.
         folder: As for `save_minari`; only for an id.
 
     Raises:
@@ -60,7 +62,7 @@ def load_minari(
     rewards, log_probs = np.zeros((2, number, rules.max_tokens))
     terminated = np.zeros(number, dtype=np.bool_)
     known = number > 0
-    for row, episode in enumerate(found.iterate_episodes()):
+    for row, episode in enumerate(_episodes(found, where)):
         tokens[row] = _text_of(episode, rules, f"{where}, episode {episode.id}")
         steps = len(episode.rewards)
         rewards[row, :steps] = episode.rewards
@@ -74,6 +76,14 @@ def load_minari(
         return texts.check(made)
     except ValueError as error:
         raise ValueError(f"{where} holds what is no text of {made.name}: {error}") from error
+
+
+def _episodes(found: Any, where: str) -> Iterator[Any]:
+    """A dataset's episodes, one after the other."""
+    try:
+        yield from found.iterate_episodes()
+    except Exception as error:  # whatever a damaged file makes h5py raise
+        raise TextenvError(f"{where} is damaged: {error}") from error
 
 
 def _text_of(episode: Any, rules: mdp.Rules, where: str) -> npt.NDArray[np.int64]:
@@ -98,12 +108,19 @@ def _text_of(episode: Any, rules: mdp.Rules, where: str) -> npt.NDArray[np.int64
         np.arange(rules.width) < start + np.arange(steps + 1)[:, None], whole, rules.nothing
     )
     wrong = (seen != expected).any(axis=1)
-    wrong[1:] |= episode.actions != whole[start : start + steps]
     if wrong.any():
         step = int(wrong.argmax())
         raise ValueError(
             f"{where}, observation {step}: expected what was there before and the token that was "
             f"written, {expected[step].tolist()}, got {seen[step].tolist()}"
+        )
+    written = whole[start : start + steps]
+    wrong = episode.actions != written
+    if wrong.any():
+        step = int(wrong.argmax())
+        raise ValueError(
+            f"{where}, action {step}: expected the token that the observation behind it shows, "
+            f"{written[step]}, got {episode.actions[step]}"
         )
     early = np.flatnonzero((episode.terminations | episode.truncations)[:-1])
     if len(early):
@@ -125,7 +142,12 @@ def _wanted(found: Any, task: Any, where: str) -> Task:
         raise ValueError(f"expected a task, an environment or its id, got {task!r}")
     else:
         made = task_of(task)
-        recorded, asked = spec and spec.id, task.spec and task.spec.id
+        if task.spec is None:
+            raise ValueError(
+                f"{where} can be read for environments made by gym.make, which have an id and a "
+                f"version: {task} has none; hand in its task, env.unwrapped.task"
+            )
+        recorded, asked = spec and spec.id, task.spec.id
         if recorded != asked:
             raise ValueError(
                 f"{where} was recorded on {recorded}, not on {asked}: an environment that behaves "

@@ -28,7 +28,7 @@ from textenv.logged.minari_place import (
     get_minari,
     task_of,
 )
-from textenv.logged.texts import LoggedTexts
+from textenv.logged.texts import LoggedTexts, check_logged
 
 
 def save_minari(
@@ -60,9 +60,11 @@ def save_minari(
     Raises:
         ValueError: the texts are not of this environment's task, its observations or actions are
             no tokens, the name is none of Minari's, there is such a dataset, or there is no text.
+        TypeError: these are no `LoggedTexts`.
         TextenvError: the environment cannot be stored as a spec, or the folder cannot be one.
         MissingExtraError: minari or h5py is not installed.
     """
+    check_logged(texts)
     minari = get_minari()
     made: gym.Env = gym.make(env) if isinstance(env, str) else env
     task = task_of(made)

@@ -44,6 +44,19 @@ class Transitions(NamedTuple):
     texts: Numbers
 
 
+def check_logged(texts: Any) -> None:
+    """Refuse what is not yet read.
+
+    Raises:
+        TypeError: these are no `LoggedTexts`.
+    """
+    if not isinstance(texts, LoggedTexts):
+        raise TypeError(
+            f"expected LoggedTexts, got {texts!r:.80}: textenv.logged.load_minari(…) makes them of "
+            "a Minari dataset, read_csv(…) of a CSV file"
+        )
+
+
 @dataclass(frozen=True, eq=False)
 class LoggedTexts:
     """N logged texts of one task. Treat it as immutable.
@@ -57,8 +70,8 @@ class LoggedTexts:
         vocabulary: What the ids mean, which `check` notes; None: not known.
 
     Raises:
-        ValueError: the shapes do not fit each other, a text has no token, or a reward is no
-            finite number or stands behind the end, or a log-probability is above 0.
+        ValueError: these are no arrays, or of other shapes or types; a text has no token, or a
+            reward is no finite number or stands behind the end, or a log-probability is above 0.
     """
 
     prefixes: Prefixes
@@ -74,11 +87,15 @@ class LoggedTexts:
         if self.log_probs is not None:
             expected["log_probs"] = (number, steps)
         for name, shape in expected.items():
-            if np.shape(getattr(self, name)) != shape:
+            values = getattr(self, name)
+            if np.shape(values) != shape:
                 raise ValueError(
-                    f"expected {name} of shape {shape}, as the tokens say, got "
-                    f"{np.shape(getattr(self, name))}"
+                    f"expected {name} of shape {shape}, as the tokens say, got {np.shape(values)}"
                 )
+            kind = np.bool_ if name == "terminated" else np.generic  # ~1 is −2, not False
+            if not isinstance(values, np.ndarray) or not np.issubdtype(values.dtype, kind):
+                said = "bool" if name == "terminated" else "numbers"
+                raise ValueError(f"expected {name} to be an array of {said}, got {values!r:.80}")
         refuse(prefixes.written < 1, "has no written token, so that there is nothing to learn")
         for name in expected:
             if name != "terminated":

@@ -56,6 +56,7 @@ class ImplicitQLearning:
     Raises:
         ValueError: there are no texts, or they have another vocabulary than the language model;
             or that is steered already, or is to learn and has no weight that requires a gradient.
+        TypeError: these are no `LoggedTexts`.
     """
 
     def __init__(

@@ -15,6 +15,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from textenv.logged import LoggedTexts
+from textenv.logged.texts import check_logged
 from textenv.models import LanguageModel
 from textenv.models.chosen import chosen
 from textenv_agents.offline.losses import lambda_targets
@@ -83,6 +84,7 @@ class Reader:
     """
 
     def __init__(self, lm: LanguageModel, texts: LoggedTexts, *, frozen: bool) -> None:
+        check_logged(texts)
         lm.check(texts.prefixes)
         texts.check_vocabulary(lm.vocabulary, "the language model")
         if not len(texts):

@@ -45,8 +45,16 @@ def check_algorithm(
 
     Raises:
         ValueError: it chooses real numbers, or one number where several are needed, or needs more
-            memory than the machine has. Above 4 GB it is a warning.
+            memory than the machine has. Above 4 GB it is a warning. Or `env` is not what the
+            algorithm would be given.
+        TypeError: it has no setting of that name.
     """
+    inspect.signature(algorithm).bind("policy", env, **settings)
+    if not isinstance(env, gym.Env | VecEnv):
+        raise ValueError(
+            "expected what the algorithm would be given, a single environment or "
+            f"SB3VecEnv(id, 64), got {env!r}"
+        )
     kinds = {kind.__name__ for kind in algorithm.__mro__}
     actions, name = env.action_space, algorithm.__name__
     if kinds & _CONTINUOUS and not isinstance(actions, spaces.Box):

@@ -211,8 +211,10 @@ class SequenceRolloutBuffer(RolloutBuffer):
             raise ValueError(
                 f"row {row} wrote the token {self.actions[self.pos - 1, row]} as its "
                 f"{written[row]}., but its next observation shows {shown[row]} tokens that end in "
-                f"{last[row]}: SequenceRolloutBuffer puts texts together from their tokens; leave "
-                f"out wrappers that change observations or actions. P is {start} here"
+                f"{last[row]}: SequenceRolloutBuffer puts texts together from their tokens. If "
+                "learn() was interrupted before, or the environment written in since, begin new "
+                "texts: agent.set_env(agent.get_env()). Otherwise leave out wrappers that change "
+                f"observations or actions. P is {start} here"
             )
         self._written = written
 

@@ -30,7 +30,8 @@ def made(env: str | VectorEnv, num_envs: int | None, keywords: dict[str, Any]) -
     if isinstance(env, str):
         check_id(env, keywords)
         mode = AutoresetMode.SAME_STEP
-        return gym.make_vec(env, num_envs=num_envs or 1, autoreset_mode=mode, **keywords)
+        rows = 1 if num_envs is None else num_envs
+        return gym.make_vec(env, num_envs=rows, autoreset_mode=mode, **keywords)
     if not isinstance(env, VectorEnv):
         raise ValueError(
             "expected an id such as 'textenv/GoodBad-v0' or a vector environment, as gym.make_vec "

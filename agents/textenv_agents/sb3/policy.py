@@ -69,7 +69,7 @@ class LMPolicy(ActorCriticPolicy):
 
     Raises:
         ValueError: observations that are not tokens, actions that are not all tokens, a model of
-            another vocabulary, or no model.
+            another vocabulary, or no model; `lora_alpha` without `lora_rank`.
     """
 
     observation_space: spaces.Box
@@ -94,6 +94,8 @@ class LMPolicy(ActorCriticPolicy):
     ) -> None:
         if use_sde:
             raise ValueError("a language model draws tokens, it adds no noise: leave use_sde out")
+        if lora_alpha is not None and lora_rank is None:
+            raise ValueError("lora_alpha scales an adapter: give its lora_rank too")
         check_spaces(observation_space, action_space)
         self.prompt_length = start_of_writing(prompt_length, observation_space)
         self._settings: dict[str, Any] = {

@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 from gymnasium.vector import VectorEnv
 
+import textenv
 from textenv import exact, mdp
 from textenv.models import LanguageModel, Prefixes
 from textenv.models.sampling import Sampling
@@ -67,11 +68,17 @@ def best_of_n(
         sampling: Temperature and cuts.
 
     Raises:
-        ValueError: n < 1, what `collect` refuses, or a reward that is not a finite number.
+        ValueError: n < 1, a single environment, what `collect` refuses, or a reward that is not a
+            finite number.
     """
     _check(n)
+    texts = getattr(envs, "unwrapped", None)
+    if not isinstance(texts, textenv.TextVectorEnv):
+        raise ValueError(
+            "expected a vector environment of textenv: gym.make_vec(…) in the place of gym.make, "
+            f"got {envs!r:.80}"
+        )
     queue = np.repeat(np.asarray(prompt_index), n)
-    texts: Any = envs.unwrapped
     uniforms = generator.random((len(queue), texts.task.rules.max_tokens))
     episodes = collect(envs, policy, queue, uniforms, sampling=sampling)
     state = episodes.prefixes.state(queue)

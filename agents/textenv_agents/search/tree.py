@@ -38,7 +38,8 @@ class Node:
     """A text that goes on: what may come next, and what came of it.
 
     tokens: int64 [k], the tokens that are considered, the likeliest first; with their prior [k].
-    visits, totals: [k], how often each was tried, and the sum of what these texts were worth.
+    visits, failed, totals: [k], how often each was tried, how many of these texts had a reward
+        that failed, and the sum of what the others were worth.
     open: bool [k], which still lead to texts that were not seen.
     """
 
@@ -47,7 +48,8 @@ class Node:
         likeliest = np.argsort(-probabilities, kind="stable")[:width]
         self.tokens = likeliest[probabilities[likeliest] > 0]
         self.prior = probabilities[self.tokens] / probabilities[self.tokens].sum()
-        self.visits, self.totals = np.zeros(len(self.tokens), dtype=np.int64), self.prior * 0
+        self.visits, self.failed = np.zeros((2, len(self.tokens)), dtype=np.int64)
+        self.totals = self.prior * 0
         self.open = np.ones(len(self.tokens), dtype=np.bool_)
         self.following: dict[int, tuple[float, Node | None]] = {}
 
@@ -55,12 +57,13 @@ class Node:
         """argmax_a Q(a) + c·π(a)·√N / (1 + N(a)) of those that are open, Q scaled to 0 … 1.
 
         Where nothing is known yet Q is the mean over what was tried here: at 0 a good text would
-        keep the search from looking beside it.
+        keep the search from looking beside it. What failed counts as the lowest reward so far.
         """
         if low > high:  # no reward is known yet: those seen so far failed
             low = high = 0.0
-        mean = self.totals.sum() / self.visits.sum()
-        q = np.where(self.visits > 0, self.totals / np.maximum(self.visits, 1), mean)
+        totals = self.totals + self.failed * low
+        mean = totals.sum() / self.visits.sum()
+        q = np.where(self.visits > 0, totals / np.maximum(self.visits, 1), mean)
         q = (q - low) / max(high - low, 1e-12)
         bonus = exploration * self.prior * np.sqrt(self.visits.sum()) / (1 + self.visits)
         return int(np.where(self.open, q + bonus, -np.inf).argmax())
@@ -145,16 +148,14 @@ def tree_search(
 
         # 2. What it was worth goes to every choice on the way; what is seen whole is closed.
         seen.append((clone.state, worth))
-        if not np.isnan(worth):
+        failed = bool(np.isnan(worth))
+        if not failed:
             low, high = min(low, worth), max(high, worth)
-        elif low <= high:
-            worth = low
-        else:
-            worth = 0.0
         closed = True
         for parent, choice in reversed(path):
             parent.visits[choice] += 1
-            parent.totals[choice] += worth
+            parent.failed[choice] += failed
+            parent.totals[choice] += 0.0 if failed else worth
             parent.open[choice] &= not closed
             closed = closed and not parent.open.any()
     return _result(root, seen, setup.rules.vocabulary_size)

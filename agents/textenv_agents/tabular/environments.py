@@ -72,6 +72,12 @@ def masks_after(env: gym.Env, prefixes: Prefixes) -> Mask:
     return texts.setup.action_mask(len(prefixes), None, prefixes.state()).astype(np.bool_)
 
 
+def is_skipped(env: gym.Env, info: dict[str, Any]) -> bool:
+    """Whether the reward of a step failed and says nothing (`reward_fault="skip"`)."""
+    texts: Any = env.unwrapped
+    return bool(info.get("reward_fault")) and texts.setup.scorer.fault == "skip"
+
+
 def check_memory(task: Task, candidates: int | None, budget: float) -> None:
     """Refuse a task whose full table would take more than `budget`·10⁹ bytes.
 

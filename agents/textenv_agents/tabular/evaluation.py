@@ -12,7 +12,7 @@ from textenv.levels import ask_policy
 from textenv.prefixes import Prefixes
 from textenv.task import Task
 from textenv_agents.tabular.choosing import Array, draw
-from textenv_agents.tabular.environments import tokens_as_actions, tokens_of
+from textenv_agents.tabular.environments import is_skipped, tokens_as_actions, tokens_of
 from textenv_agents.tabular.table import Table
 
 
@@ -28,7 +28,8 @@ def evaluate_policy(
 ) -> Table:
     """V^π of the states that a policy comes through, by TD(0).
 
-    V(s) ← V(s) + α·(r + γ·V(s′) − V(s)), s′ after a ~ π(·|s) (Sutton 1988).
+    V(s) ← V(s) + α·(r + γ·V(s′) − V(s)), s′ after a ~ π(·|s) (Sutton 1988). A step whose reward
+    failed (`reward_fault="skip"`) teaches nothing.
 
     Args:
         env: As for `Tabular`, all tokens being actions.
@@ -51,13 +52,14 @@ def evaluate_policy(
         while not over:
             tokens = tokens_of(observation)
             action = draw(_answer(policy, task, tokens, answers), generator)
-            observation, reward, terminated, truncated, _ = env.step(action)
+            observation, reward, terminated, truncated, info = env.step(action)
             following = 0.0
             if not terminated:
                 row = table.row(tokens_of(observation))  # before `values`: it may make it longer
                 following = float(table.values[row, 0])
-            table.update(table.row(tokens), 0, float(reward) + gamma * following,
-                         step_size=step_size, step_power=step_power)  # fmt: skip
+            if not is_skipped(env, info):
+                table.update(table.row(tokens), 0, float(reward) + gamma * following,
+                             step_size=step_size, step_power=step_power)  # fmt: skip
             over = terminated or truncated
     return table
 
@@ -75,6 +77,9 @@ def sweep_policy(env: str | gym.Env, policy: Any, *, gamma: float = 1.0) -> Tabl
 
     Returns:
         V, a table with one column.
+
+    Raises:
+        ValueError: a reward failed and was skipped, so that V is not known.
     """
     env, task = tokens_as_actions(env)
     table = Table(task, columns=1)
@@ -85,7 +90,13 @@ def sweep_policy(env: str | gym.Env, policy: Any, *, gamma: float = 1.0) -> Tabl
         probabilities, total = _answer(policy, task, tokens, {}), 0.0
         for action in np.flatnonzero(probabilities).tolist():
             env.reset(options=start)
-            _, reward, terminated, _, _ = env.step(action)
+            _, reward, terminated, _, info = env.step(action)
+            if is_skipped(env, info):
+                raise ValueError(
+                    f"the reward of {task.vocabulary.decode([*written, action])!r} failed and was "
+                    "skipped, so its value is not known: make the environment with "
+                    'reward_fault="raise" to see why, or take evaluate_policy'
+                )
             following = 0.0 if terminated else value(prompt, [*written, action])
             total += probabilities[action] * (float(reward) + gamma * following)
         row = table.row(tokens)  # before `values`: it may make it longer

@@ -18,7 +18,13 @@ from textenv.exact import LIMIT
 from textenv.prefixes import Prefixes
 from textenv.task import Task
 from textenv_agents.tabular.choosing import Array, draw, softmax
-from textenv_agents.tabular.environments import masks_after, tokens_as_actions, tokens_of
+from textenv_agents.tabular.environments import (
+    is_skipped,
+    masks_after,
+    tokens_as_actions,
+    tokens_of,
+)
+from textenv_agents.tabular.saving import identity
 from textenv_agents.tabular.table import Table
 
 
@@ -95,31 +101,44 @@ class SoftmaxPreferences:
         """Write texts in an environment of the task; after each, one step of ascent.
 
         The baseline is the mean reward of the texts before. What the environment's masks forbid
-        gets probability 0 from then on.
+        gets probability 0 from then on. A text whose reward failed (`reward_fault="skip"`)
+        teaches nothing.
 
         Args:
             env: An id, or an environment with "tokens" observations and tokens as actions.
             episodes: How many texts.
             learning_rate: α.
             seed: Of the prompts and of the draws.
+
+        Raises:
+            ValueError: the environment has another vocabulary or other limits than the task.
         """
-        made, _ = tokens_as_actions(env)
+        made, task = tokens_as_actions(env)
+        if identity(task, None) != identity(self.task, None):
+            raise ValueError(
+                f"these preferences are of {self.task.name}; the environment writes {task.name}, "
+                "in another vocabulary or with other limits"
+            )
         self.table.allowed[:] &= masks_after(made, self.table.prefixes)
-        generator, mean = np.random.default_rng(seed), 0.0
+        generator, mean, learned = np.random.default_rng(seed), 0.0, 0
         for episode in range(episodes):
             observation, _ = made.reset(seed=seed if episode == 0 else None)
             rewards: list[float] = []
-            over = False
+            over = skipped = False
             while not over:
                 action = draw(self(self._prefix(observation))[0], generator)
-                observation, reward, terminated, truncated, _ = made.step(action)
+                observation, reward, terminated, truncated, info = made.step(action)
                 rewards.append(float(reward))
+                skipped = skipped or is_skipped(made, info)
                 over = terminated or truncated
+            if skipped:
+                continue
             total = sum(rewards)
-            returns = np.cumsum(rewards[::-1])[::-1] - (mean if episode else total)
+            returns = np.cumsum(rewards[::-1])[::-1] - (mean if learned else total)
             step = self.gradient(self._prefix(observation), returns[None])
             self.table.values[:] += learning_rate * step
-            mean += (total - mean) / (episode + 1)
+            learned += 1
+            mean += (total - mean) / learned
         return self
 
     def _prefix(self, observation: Any) -> Prefixes:

@@ -68,7 +68,7 @@ class Table:
             TooLargeError: the task has more than `limit` texts.
         """
         table = cls(task, initial=initial)
-        for level in enumerate_levels(task, limit):
+        for level in enumerate_levels(task.with_changes(reward="zero"), limit):
             if len(level.live):
                 for tokens in prefixes_of(task, level).tokens:
                     table.row(tokens)

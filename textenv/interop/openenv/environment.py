@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import threading
 import uuid
@@ -38,6 +39,8 @@ class ServedEnvironment(Environment):
         if not isinstance(env.unwrapped, TextEnv):
             raise TypeError(f"expected an environment of textenv, got {env.unwrapped!r}")
         self._env, self._inner = env, env.unwrapped
+        # Gymnasium's TimeLimit cannot take back the steps that it has counted.
+        self._limited = env.spec is not None and env.spec.max_episode_steps is not None
         self._lock = threading.Lock() if lock is None else lock
         self._field = FIELDS[action_class(self._inner.setup.action)]
         self._state = TextState()
@@ -178,6 +181,7 @@ class ServedEnvironment(Environment):
     def _write(self, meant: list[Any]) -> tuple[Any, dict[str, Any], float, bool]:
         """Step until the text ends; if a step fails, the text is as it was."""
         before = self._inner.state
+        kept = copy.deepcopy(self._env) if self._limited and len(meant) > 1 else None
         total, over = 0.0, False
         seen: Any = None
         said: dict[str, Any] = {}
@@ -185,7 +189,10 @@ class ServedEnvironment(Environment):
             try:
                 seen, reward, terminated, truncated, said = self._env.step(action)
             except Exception:
-                if self._inner.state.length > before.length:  # an action before it was written
+                if kept is not None:
+                    assert isinstance(kept.unwrapped, TextEnv)
+                    self._env, self._inner = kept, kept.unwrapped
+                elif self._inner.state.length > before.length:  # an action before it was written
                     self._inner.set_state(before)
                 raise
             total += float(reward)

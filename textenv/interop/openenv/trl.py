@@ -16,8 +16,8 @@ class ServedReward:
 
     With the served environment's `action="all_tokens"` it gets the ids that the trainer wrote, and
     nothing is tokenised twice; its vocabulary must then be that of the trained model (`lm=` its
-    folder) and its `max_tokens` the trainer's `max_completion_length`. With `action="completion"`
-    it gets the text.
+    folder) and its `max_tokens` the trainer's `max_completion_length`: ids after the end of a text
+    there are not read. With `action="completion"` it gets the text.
 
     Args:
         address: Where it is served: `Server(…).address`.

@@ -43,6 +43,7 @@ def prompt_rows(
 
     Raises:
         ValueError: a column has a name that TRL uses itself, or repeats is no integer ≥ 1.
+        TypeError: task is none of these.
         TextenvError: the id is none of textenv's.
 
     >>> prompt_rows("textenv/Sentiment-v0", prompts=["a fine"], columns={"reference": ["film"]})
@@ -95,6 +96,11 @@ def prompt_dataset(
 
 
 def _task(task: Any, keywords: dict[str, Any]) -> Task:
+    if not isinstance(task, Task | str | Mapping):
+        raise TypeError(
+            "expected a Task, an id such as textenv/Sentiment-v0, or a task's name or dict, got "
+            f"{task!r:.80}; of an environment take env.unwrapped.task"
+        )
     if not isinstance(task, str) or not _VERSION.search(task):
         return TextEnv(task, **keywords).task
     made = getattr(gym.make(task, disable_env_checker=True, **keywords).unwrapped, "task", None)
