@@ -6,7 +6,6 @@ Row i, seeded s + i, is the single environment seeded s + i, in all three autore
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from numbers import Integral
 from typing import Any
 
 import numpy as np
@@ -64,7 +63,7 @@ class TextVectorEnv(Assembled, VectorEnv):
         render_mode: str | None = None,
         **keywords: Any,
     ) -> None:
-        if isinstance(num_envs, bool) or not isinstance(num_envs, Integral) or num_envs < 1:
+        if isinstance(num_envs, bool) or not isinstance(num_envs, int | np.integer) or num_envs < 1:
             raise ValueError(f"expected a whole number of rows, num_envs ≥ 1, got {num_envs!r}")
         if scoring not in ("step", "deferred"):
             raise ValueError(f'expected scoring= to be "step" or "deferred", got {scoring!r}')
