@@ -223,6 +223,19 @@ def test_a_name_is_no_policy():
         exact.value(task, "reviews")
 
 
+def test_an_environment_is_no_task():
+    env = gym.make("textenv/GoodBad-v0")
+    for ask in (
+        lambda: exact.value(env, env.unwrapped.lm),
+        lambda: exact.optimum(env),
+        lambda: exact.candidates(env, env.unwrapped.lm, 1),
+    ):
+        with pytest.raises(
+            TypeError, match=r"expected a task, got .*GoodBad.*env\.unwrapped\.task"
+        ):
+            ask()
+
+
 def test_gradient_needs_a_table():
     task, _ = toy("GoodBad")
     with pytest.raises(TypeError, match="TabularLM"):

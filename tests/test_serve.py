@@ -57,6 +57,7 @@ def test_mistakes_on_the_command_line(arguments, said, capsys):
     [
         ({"action": "strings", "keywords": '{"action": "strings"}'}, "given twice"),
         ({"keywords": '{"port": 3}'}, "'port' is no keyword of environments"),
+        ({"keywords": '{"id": "CartPole-v1"}'}, "'id' is no keyword of environments"),
         ({"sessions": 0}, "sessions ≥ 1"),
         ({"port": 70000}, "port in 0"),
     ],

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from textenv import mdp
 from textenv.errors import TooLargeError
-from textenv.task import Task
+from textenv.task import Task, check_task
 
 Array = npt.NDArray[np.float64]
 
@@ -36,7 +36,11 @@ def count_texts(task: Task) -> int:
     """The number of texts, at most: a stop condition may end some of them earlier.
 
     With E ending tokens, N·(Σ_{t<T} E·(V − E)^{t−1} + V·(V − E)^{T−1}).
+
+    Raises:
+        TypeError: it is no task.
     """
+    check_task(task)
     rules = task.rules
     ending = len(set(rules.ending_tokens))
     going_on = rules.vocabulary_size - ending

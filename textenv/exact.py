@@ -3,7 +3,7 @@
 A policy is a language model (anything with `next`) or any callable Prefixes → probabilities
 [B, V]. What is reported is the mean over the task's prompts, each equally likely. Left out on
 purpose: discounting (a text is worth what it is worth) and the KL term of an agent's objective,
-which `kl_optimum` and `kl` treat by themselves.
+which `kl_optimum` and `kl` treat by themselves. An environment in the place of a task is a TypeError.
 
 n = states at one depth, V = vocabulary.
 """
@@ -31,7 +31,7 @@ from textenv.levels import (
     reached_by,
 )
 from textenv.prefixes import Prefixes
-from textenv.task import Task
+from textenv.task import Task, check_task
 
 LIMIT = 200_000  # texts; a task of this size takes a few seconds
 
@@ -154,6 +154,7 @@ def candidates(task: Task, policy: Any, k: int) -> Callable[[Prefixes], Array]:
     Raises:
         ValueError: k does not fit the task, as for `Candidates(k)`.
     """
+    check_task(task)
     Candidates(k).check(task)
     end, nothing = task.rules.end_token, task.rules.nothing
 

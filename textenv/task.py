@@ -220,6 +220,18 @@ def join_columns(
     return {name: list(values) for name, values in {**own, **given}.items()}
 
 
+def check_task(task: Any) -> None:
+    """Refuse what is no task.
+
+    Raises:
+        TypeError: it is none, but an environment, say.
+    """
+    if not isinstance(task, Task):
+        raise TypeError(
+            f"expected a task, got {task!r:.80}: that of an environment is env.unwrapped.task"
+        )
+
+
 def uniform_policy(vocabulary: Vocabulary) -> Any:
     """Make a table that gives every token the same probability: a starting policy."""
     from textenv.models import TabularLM

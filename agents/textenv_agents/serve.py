@@ -41,7 +41,15 @@ class ServeConfig:
         for name in ("lm", "action"):
             if getattr(self, name) is not None and name in self._parsed():
                 raise ValueError(f"{name} is given twice: as --{name} and in --keywords")
-        for name in ("env", "host", "port", "sessions"):
+        for name in (
+            "env",
+            "environment_id",
+            "id",
+            "disable_env_checker",
+            "host",
+            "port",
+            "sessions",
+        ):
             if name in self._parsed():
                 raise ValueError(f"{name!r} is no keyword of environments: say it outside")
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Literal
 
 from textenv.logged.csv_rows import Row
-from textenv.task import Task
+from textenv.task import Task, check_task
 
 Cells = Literal["text", "ids"]
 
@@ -25,10 +25,7 @@ class Coder:
     """
 
     def __init__(self, task: Task, cells: Cells) -> None:
-        if not isinstance(task, Task):
-            raise TypeError(
-                f"expected a task, got {task!r:.80}: that of an environment is env.unwrapped.task"
-            )
+        check_task(task)
         if cells not in ("text", "ids"):
             raise ValueError(f"expected cells='text' or cells='ids', got {cells!r}")
         self.task, self.rules, self.vocabulary = task, task.rules, task.vocabulary

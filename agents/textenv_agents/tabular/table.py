@@ -21,7 +21,7 @@ from textenv.enumeration import enumerate_levels
 from textenv.exact import LIMIT
 from textenv.levels import prefixes_of
 from textenv.prefixes import Prefixes
-from textenv.task import Task
+from textenv.task import Task, check_task
 from textenv_agents.tabular.choosing import Array, Mask, chooser
 from textenv_agents.tabular.saving import fill, write
 
@@ -46,6 +46,7 @@ class Table:
     """
 
     def __init__(self, task: Task, *, columns: int | None = None, initial: float = 0.0) -> None:
+        check_task(task)
         rules = task.rules
         self.task, self.columns, self.initial = task, columns, initial
         self.actions = rules.vocabulary_size if columns is None else columns
