@@ -3,7 +3,8 @@
 A policy is a language model (anything with `next`) or any callable Prefixes → probabilities
 [B, V]. What is reported is the mean over the task's prompts, each equally likely. Left out on
 purpose: discounting (a text is worth what it is worth) and the KL term of an agent's objective,
-which `kl_optimum` and `kl` treat by themselves. An environment in the place of a task is a TypeError.
+which `kl_optimum` and `kl` treat by themselves. An environment in the place of a task is a
+TypeError.
 
 n = states at one depth, V = vocabulary.
 """
