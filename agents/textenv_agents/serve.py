@@ -9,6 +9,9 @@ from typing import Any
 
 import tyro
 
+# No keywords of an environment: what is said here, and to `gym.make`.
+_SAID_OUTSIDE = ("env", "environment_id", "id", "disable_env_checker", "host", "port", "sessions")
+
 
 @dataclass(frozen=True, kw_only=True)
 class ServeConfig:
@@ -41,15 +44,7 @@ class ServeConfig:
         for name in ("lm", "action"):
             if getattr(self, name) is not None and name in self._parsed():
                 raise ValueError(f"{name} is given twice: as --{name} and in --keywords")
-        for name in (
-            "env",
-            "environment_id",
-            "id",
-            "disable_env_checker",
-            "host",
-            "port",
-            "sessions",
-        ):
+        for name in _SAID_OUTSIDE:
             if name in self._parsed():
                 raise ValueError(f"{name!r} is no keyword of environments: say it outside")
 
