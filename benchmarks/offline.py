@@ -48,12 +48,12 @@ class OfflineBenchmark:
     """Of implicit Q-learning."""
     betas: tuple[float, ...] = (2.0, 4.0, 8.0)
     """How strongly the values steer."""
+    one_step_beta: float = 8.0
+    """Likewise, where Q follows r + γ·V(s′) as published."""
     lm_learning_rate: float = 1e-5
     """Of the language model, where it learns together with the values."""
     lm_beta: float = 4.0
     """β there."""
-    one_step_beta: float = 8.0
-    """Likewise, where Q follows r + γ·V(s′) as published."""
     epochs: int = 4
     """Of behaviour cloning, which like the values learns from all the log: none is held out."""
     best: float = 0.25

@@ -87,6 +87,13 @@ class TestKeywords:
         with pytest.raises(UnknownNameError, match="Did you mean 'GoodBad'"):
             TextEnv("GoodBod")
 
+    @pytest.mark.parametrize("other", [3, TextEnv(task())], ids=["a number", "an environment"])
+    def test_what_is_no_task_is_refused(self, other):
+        with pytest.raises(
+            TypeError, match=r"expected a Task, .* dict, got .*env\.unwrapped\.task"
+        ):
+            TextEnv(other)
+
     def test_a_folder_that_is_no_model_is_refused(self, tmp_path):
         with pytest.raises(TextenvError, match=r"has no config\.json and no model\.safetensors"):
             gym.make("textenv/ILoveYou-v0", lm=str(tmp_path))

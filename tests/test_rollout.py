@@ -254,6 +254,8 @@ def test_queues_that_do_not_fit():
 
 
 def test_actions_that_are_no_tokens():
+    with pytest.raises(ValueError, match=r"gym\.make_vec\(…\) in the place of gym\.make, got <"):
+        collect(textenv.TextEnv("GoodBad"), TabularLM(2), *queue())
     envs = vector(4, action="candidates:2", lm=TabularLM(5))
     with pytest.raises(ValueError, match=r"the actions are Candidates\(k=2.*all_tokens"):
         collect(envs, TabularLM(5), *queue())

@@ -84,13 +84,20 @@ class Plugin(ABC):
         return known[name](*arguments, **keywords)
 
 
+def is_count(number: Any, least: int = 1) -> bool:
+    """Whether a number is an integer, and no truth value, of at least so much."""
+    if isinstance(number, bool) or not isinstance(number, int | np.integer):
+        return False
+    return bool(number >= least)
+
+
 def check_count(what: str, number: Any, least: int = 1) -> int:
     """Return a plug-in's number as an int.
 
     Raises:
         ValueError: it is no integer, or too small.
     """
-    if isinstance(number, bool) or not isinstance(number, int | np.integer) or number < least:
+    if not is_count(number, least):
         raise ValueError(f"{what} takes an integer ≥ {least}, got {number!r}")
     return int(number)
 

@@ -138,6 +138,10 @@ class Setup:
             self._refuse_all(state, int(rows[0]))
         return mask
 
+    def is_skipped(self, info: Mapping[str, Any]) -> bool:
+        """Whether the reward of a step failed and says nothing (`reward_fault="skip"`)."""
+        return bool(info.get("reward_fault")) and self.scorer.fault == "skip"
+
     def _refuse_all(self, state: mdp.State | None, row: int) -> None:
         """Say that nothing may be written, where, and why."""
         if not isinstance(self.action, actions.AllTokens | actions.Fragments):
@@ -260,6 +264,7 @@ def set_up(
             Without `prompts` they are added to the task's own.
 
     Raises:
+        TypeError: `task` is none of these.
         UnknownKeywordError: a keyword is unknown; it is a ValueError and a TypeError.
         ValueError: a keyword's value is not one of those above, or k is larger than the vocabulary.
         TextenvError: a language model is to be asked, and there is none.
@@ -292,7 +297,16 @@ def make_task(
     """Build a task; what its builder does not take is changed afterwards.
 
     A keyword that is None, or `end=True`, is as if it were not given.
+
+    Raises:
+        TypeError: `task` is none of these.
+        UnknownKeywordError: a keyword is unknown.
     """
+    if not isinstance(task, Task | str | Mapping):
+        raise TypeError(
+            "expected a Task, an id such as textenv/Sentiment-v0 for gym.make, or a task's name or "
+            f"dict, got {task!r:.80}; of an environment take env.unwrapped.task"
+        )
     given = {key: release(value) for key, value in keywords.items() if value is not None}
     if vocabulary is not None:
         given["vocabulary"] = vocabulary

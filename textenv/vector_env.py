@@ -23,6 +23,7 @@ from textenv.infos import final, infos_of, of_rows
 from textenv.observations import Tokens
 from textenv.options import check_options, mode_of, per_row, reset_mask
 from textenv.paying import Paymaster
+from textenv.plugins import is_count
 from textenv.rows import Rows, row_of_state
 from textenv.setup import set_up
 from textenv.task import Task
@@ -63,7 +64,7 @@ class TextVectorEnv(Assembled, VectorEnv):
         render_mode: str | None = None,
         **keywords: Any,
     ) -> None:
-        if isinstance(num_envs, bool) or not isinstance(num_envs, int | np.integer) or num_envs < 1:
+        if not is_count(num_envs):
             raise ValueError(f"expected a whole number of rows, num_envs ≥ 1, got {num_envs!r}")
         if scoring not in ("step", "deferred"):
             raise ValueError(f'expected scoring= to be "step" or "deferred", got {scoring!r}')

@@ -71,12 +71,12 @@ def record_agent(
         raise ValueError(f"{', '.join(keywords)}: keywords are for an id, the environment is made")
     if not isinstance(env.unwrapped, TextEnv):
         raise TypeError(f"expected an environment of textenv, got {env.unwrapped!r}")
-    task, skips = env.unwrapped.task, env.unwrapped.setup.scorer.fault == "skip"
+    task = env.unwrapped.task
     masked = "action_masks" in inspect.signature(agent.predict).parameters
     texts = []
     for number in range(episodes):
-        text, failed = _write(agent, env, None if number else seed, deterministic, masked)
-        if not (failed and skips):
+        text, skipped = _write(agent, env, None if number else seed, deterministic, masked)
+        if not skipped:
             texts.append(text)
     if not texts:
         raise nothing_to_log(task, episodes)
@@ -91,13 +91,13 @@ def _write(
     """Write a text: its tokens [P + T], how many, rewards [T], whether the rules ended it.
 
     Returns:
-        These, and whether its reward failed.
+        These, and whether the reward of any of its tokens failed and says nothing.
     """
     inner: Any = env.unwrapped
     observation, _ = env.reset(seed=seed)
     rewards = np.zeros(inner.task.rules.max_tokens)
     state: Any = None
-    start, terminated, truncated, failed = np.ones(1, dtype=bool), False, False, False
+    start, terminated, truncated, skipped = np.ones(1, dtype=bool), False, False, False
     while not (terminated or truncated):
         more = {"action_masks": env.get_wrapper_attr("action_masks")()} if masked else {}
         action, state = agent.predict(
@@ -106,8 +106,8 @@ def _write(
         observation, reward, terminated, truncated, info = env.step(action)
         # An empty string writes nothing; what it is paid belongs to the token before.
         rewards[max(int(inner.state.length) - 1, 0)] += float(reward)
-        failed = failed or bool(info.get("reward_fault"))  # of whichever token
+        skipped = skipped or inner.setup.is_skipped(info)
         start[:] = False
     final = inner.state
     text = final.tokens, int(final.length), rewards, bool(terminated)
-    return text, failed
+    return text, skipped

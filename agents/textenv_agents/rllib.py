@@ -74,7 +74,7 @@ def _tokens_and_mask(observation: Any) -> tuple[Tensor, Tensor | None]:
     return observation["observation"].to(torch.int64), observation["action_mask"] > 0
 
 
-def refuse_other_autoreset(*, env: Any, **_: Any) -> None:
+def refuse_what_is_misread(*, env: Any, **_: Any) -> None:
     """Refuse a vector environment that RLlib would misread; see `on_environment_created`.
 
     RLlib takes the first observation after an end for a reset, whatever the environment says. With
@@ -125,5 +125,5 @@ def ppo_config(environment_id: str, *, num_envs: int = 8, width: int = 64, **key
             rl_module_spec=RLModuleSpec(module_class=TokenModule, model_config={"width": width})
         )
         .training(gamma=1.0, lambda_=0.95, lr=3e-3, entropy_coeff=0.01, vf_loss_coeff=0.5)
-        .callbacks(on_environment_created=refuse_other_autoreset)
+        .callbacks(on_environment_created=refuse_what_is_misread)
     )

@@ -17,7 +17,7 @@ import numpy.typing as npt
 from gymnasium import spaces
 from gymnasium.vector import VectorEnv
 
-from textenv import mdp
+from textenv import TextVectorEnv, mdp
 from textenv.models import LanguageModel, Prefixes
 from textenv.models.sampling import Kept, Sampling, draw, pack
 
@@ -81,7 +81,7 @@ def collect(
 
     Raises:
         ValueError: the queue is empty, holds a prompt that the task lacks, or does not fit the
-            uniforms; or the environment's actions are not tokens.
+            uniforms; or the environment's actions are not tokens, or it is no `TextVectorEnv`.
     """
     writing = _Writing(envs, policy, np.asarray(prompt_index), np.asarray(uniforms), sampling)
     writing.start()
@@ -105,7 +105,7 @@ class _Writing:
         uniforms: npt.NDArray[np.float64],
         sampling: Sampling,
     ) -> None:
-        texts: Any = envs.unwrapped  # the TextVectorEnv inside whatever wrappers
+        texts: Any = texts_of(envs)
         self.texts = texts
         self.envs, self.policy, self.sampling = envs, policy, sampling
         self.rules: mdp.Rules = texts.task.rules
@@ -271,6 +271,21 @@ class _Writing:
                 self.faults[text] |= number in faulty
                 for name, part in parts.items():
                     self.parts[name][text] = part[number]
+
+
+def texts_of(envs: VectorEnv) -> TextVectorEnv:
+    """Return the `TextVectorEnv` inside whatever wrappers.
+
+    Raises:
+        ValueError: there is none, but a single environment, say.
+    """
+    texts = getattr(envs, "unwrapped", None)
+    if not isinstance(texts, TextVectorEnv):
+        raise ValueError(
+            "expected a vector environment of textenv: gym.make_vec(…) in the place of gym.make, "
+            f"got {envs!r:.80}"
+        )
+    return texts
 
 
 def _check(

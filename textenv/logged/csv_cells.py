@@ -142,10 +142,12 @@ class Coder:
             ids = self._encode(cell, prompt=prompt)
         except ValueError as error:
             raise row.wrong(column, f"a text of the task's vocabulary ({error})") from error
+        if prompt:
+            return ids
         # A tokenizer raises nothing for a word that it lacks, but reads <unk>, which nobody writes.
         unknown = [self.vocabulary.token(each) for each in self._suppressed.intersection(ids)]
         missing = [token for token in unknown if token not in cell]
-        if missing and not prompt:
+        if missing:
             raise row.wrong(
                 column,
                 "a text of the task's vocabulary, which lacks a part of this one: it would be read "

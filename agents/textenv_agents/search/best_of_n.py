@@ -14,19 +14,18 @@ import numpy as np
 import numpy.typing as npt
 from gymnasium.vector import VectorEnv
 
-import textenv
 from textenv import exact, mdp
 from textenv.models import LanguageModel, Prefixes
 from textenv.models.sampling import Sampling
+from textenv.plugins import is_count
 from textenv.rewards import as_reward
 from textenv.rewards.convert import RewardLike
 from textenv.task import Task
-from textenv_agents.rollout import PLAIN, Episodes, collect
+from textenv_agents.rollout import PLAIN, Episodes, collect, texts_of
 from textenv_agents.search.texts import Array, Found, writes
 
-_DIGITS = (
-    12  # rewards that agree to so many decimals are the same: sums of floats differ in the last
-)
+# Rewards that agree to so many decimals are the same: sums of floats differ in the last ones.
+_DIGITS = 12
 
 
 class BestOfN(NamedTuple):
@@ -72,12 +71,7 @@ def best_of_n(
             finite number.
     """
     _check(n)
-    texts = getattr(envs, "unwrapped", None)
-    if not isinstance(texts, textenv.TextVectorEnv):
-        raise ValueError(
-            "expected a vector environment of textenv: gym.make_vec(…) in the place of gym.make, "
-            f"got {envs!r:.80}"
-        )
+    texts = texts_of(envs)
     queue = np.repeat(np.asarray(prompt_index), n)
     uniforms = generator.random((len(queue), texts.task.rules.max_tokens))
     episodes = collect(envs, policy, queue, uniforms, sampling=sampling)
@@ -170,7 +164,7 @@ def kl_bound(n: int) -> float:
 
 
 def _check(n: int) -> None:
-    if isinstance(n, bool) or not isinstance(n, int | np.integer) or n < 1:
+    if not is_count(n):
         raise ValueError(f"expected n to be an integer ≥ 1, got {n!r}")
 
 

@@ -114,7 +114,6 @@ def tree_search(
         )
     clone = copy.deepcopy(env.unwrapped)
     clone.render_mode = None
-    skips = clone.setup.scorer.fault == "skip"
 
     def node(state: mdp.State) -> Node:
         return Node(state, open_to(setup, policy, _batch([state]))[0], width)
@@ -123,7 +122,7 @@ def tree_search(
         """Write one token: what it pays (NaN: it does not count), and what comes then."""
         clone.set_state(parent.state)
         _, reward, over, _, info = clone.step(parent.tokens[choice])
-        if skips and "reward_fault" in info:
+        if setup.is_skipped(info):
             reward = np.nan
         return reward, None if over else node(clone.state)
 

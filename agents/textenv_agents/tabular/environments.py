@@ -75,7 +75,7 @@ def masks_after(env: gym.Env, prefixes: Prefixes) -> Mask:
 def is_skipped(env: gym.Env, info: dict[str, Any]) -> bool:
     """Whether the reward of a step failed and says nothing (`reward_fault="skip"`)."""
     texts: Any = env.unwrapped
-    return bool(info.get("reward_fault")) and texts.setup.scorer.fault == "skip"
+    return texts.setup.is_skipped(info)
 
 
 def check_memory(task: Task, candidates: int | None, budget: float) -> None:

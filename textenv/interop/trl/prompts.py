@@ -96,11 +96,6 @@ def prompt_dataset(
 
 
 def _task(task: Any, keywords: dict[str, Any]) -> Task:
-    if not isinstance(task, Task | str | Mapping):
-        raise TypeError(
-            "expected a Task, an id such as textenv/Sentiment-v0, or a task's name or dict, got "
-            f"{task!r:.80}; of an environment take env.unwrapped.task"
-        )
     if not isinstance(task, str) or not _VERSION.search(task):
         return TextEnv(task, **keywords).task
     made = getattr(gym.make(task, disable_env_checker=True, **keywords).unwrapped, "task", None)
